@@ -1,0 +1,79 @@
+# AgentCom: every command that a person or CI needs. `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+HUB_CONFIG ?= deploy/config/hub.toml
+SIDECAR_CONFIG ?= deploy/config/sidecar.toml
+
+CODE := $(wildcard kit hub sidecar cli tools deploy tests)
+TYPED := $(wildcard kit hub sidecar cli tools deploy/demo tests)
+
+.PHONY: help setup gen gen-check fmt lint type test test-unit test-e2e demo bench docs-check check run-hub run-sidecar clean
+
+help: ## List the commands
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Create .venv and install everything (once; again when pyproject.toml changes)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "setup: Python 3.11 or newer is needed, $(PYTHON) is older (choose another: make setup PYTHON=python3.11)" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "setup: '$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "setup: installing into $(VENV)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(STAMP)
+
+gen: setup ## Write gen/ from protos/
+	@$(BIN)/python tools/gen.py write
+
+gen-check: setup ## Fail when gen/ is not what protos/ says
+	@$(BIN)/python tools/gen.py check
+
+fmt: setup ## Format the Python code and order its imports
+	@$(BIN)/ruff check --quiet --fix --select I $(CODE)
+	@$(BIN)/ruff format --quiet $(CODE)
+
+lint: setup ## Ruff (rules and format), buf lint, buf breaking against main
+	@$(BIN)/ruff check --quiet $(CODE)
+	@$(BIN)/ruff format --quiet --check $(CODE)
+	@$(BIN)/python tools/gen.py lint
+
+type: setup ## mypy, strict
+	@$(BIN)/mypy --no-error-summary $(TYPED)
+
+test: setup ## Set-up and all tests
+	@$(BIN)/pytest
+
+test-unit: setup ## The fast tests: rules, kit, layers
+	@$(BIN)/pytest -q tests/unit
+
+test-e2e: setup ## The tests with real processes
+	@$(BIN)/pytest tests/e2e
+
+demo: setup ## A hub, two sidecars, a goal file: from nothing to merged work
+	@$(BIN)/python deploy/demo/run.py
+
+bench: setup ## Measure, side by side with the bare floor
+	@$(BIN)/python -m tests.bench
+
+docs-check: setup ## Fail when a generated page is stale
+	@if [ -f tools/docs.py ]; then $(BIN)/python tools/docs.py check; else echo "docs-check: no generated pages"; fi
+
+check: gen-check lint type test-unit docs-check ## What every change must pass
+
+run-hub: setup ## Run a hub in the foreground (HUB_CONFIG=file)
+	@$(BIN)/python -m hub $(if $(wildcard $(HUB_CONFIG)),--config $(HUB_CONFIG))
+
+run-sidecar: setup ## Run a sidecar in the foreground (SIDECAR_CONFIG=file)
+	@$(BIN)/python -m sidecar $(if $(wildcard $(SIDECAR_CONFIG)),--config $(SIDECAR_CONFIG))
+
+clean: ## Remove everything that can be made again
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

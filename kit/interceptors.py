@@ -1,0 +1,172 @@
+"""What stands before every handler: who calls, is the message within its rules, and what a failure looks like outside.
+
+One interceptor does all three in one wrapper, because it is on the path of every call. It wraps a method once and keeps
+the result. grpc.aio looks at the *kind* of a handler function to choose how to run it, so each wrapper is of the kind
+it wraps: coroutine for unary and for `context.write` streams, async generator for `yield` streams.
+
+A streaming handler reads with `async for message in requests`. Messages taken with `context.read()` would pass by the
+rules, which tests/unit/test_layers.py therefore forbids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+from google.protobuf import message as protobuf
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from kit import errors, logs, principal, status, validation
+
+log = logs.get(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+#: Says who calls, from the call's metadata and TLS identity, or raises Unauthenticated or Forbidden. Must not block.
+Authenticate = Callable[[Context, str], principal.Principal]
+
+Check = Callable[[Any, Context], Any]
+
+# Health is asked by machines without a token, and reflection tells only what is published anyway.
+OPEN_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
+NOBODY = principal.Principal(name="anonymous", scope="none")
+
+
+class Gate(grpc.aio.ServerInterceptor):
+    """Authenticates, validates and translates errors, for every kind of RPC."""
+
+    def __init__(self, authenticate: Authenticate) -> None:
+        self._authenticate = authenticate
+        self._wrapped: dict[str, tuple[Any, Any]] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        handler = await continuation(handler_call_details)
+        if handler is None:  # grpc answers UNIMPLEMENTED
+            return None
+        method = handler_call_details.method
+        known = self._wrapped.get(method)
+        if known is not None and known[0] is handler:
+            wrapped: grpc.RpcMethodHandler[Any, Any] = known[1]
+            return wrapped
+        wrapped = self._wrap(handler, method)
+        # Bounded by the methods that exist: an unknown method has no handler and never gets here.
+        self._wrapped[method] = (handler, wrapped)
+        return wrapped
+
+    def _wrap(self, handler: Any, method: str) -> grpc.RpcMethodHandler[Any, Any]:
+        requests, responses = handler.request_streaming, handler.response_streaming
+        kind = f"{'stream' if requests else 'unary'}_{'stream' if responses else 'unary'}"
+        function = getattr(handler, kind)
+        enter = _nobody if method.startswith(OPEN_SERVICES) else self._authenticate
+        check = functools.partial(_Checked, method=method) if requests else functools.partial(_checked, method=method)
+        make = _generator if inspect.isasyncgenfunction(function) else _coroutine
+        factory = getattr(grpc, f"{kind}_rpc_method_handler")
+        wrapped: grpc.RpcMethodHandler[Any, Any] = factory(
+            make(function, method, enter, check), handler.request_deserializer, handler.response_serializer
+        )
+        return wrapped
+
+
+def _coroutine(function: Any, method: str, enter: Authenticate, check: Check) -> Any:
+    assert inspect.iscoroutinefunction(function), f"{method} must be an async def"
+
+    async def serve(request: Any, context: Context) -> Any:
+        try:
+            principal.enter(enter(context, method))
+            return await function(check(request, context), context)
+        except Exception as error:
+            await refuse(context, method, error)
+
+    return serve
+
+
+def _generator(function: Any, method: str, enter: Authenticate, check: Check) -> Any:
+    async def serve(request: Any, context: Context) -> AsyncIterator[Any]:
+        try:
+            principal.enter(enter(context, method))
+            async with contextlib.aclosing(function(check(request, context), context)) as responses:
+                async for response in responses:
+                    yield response
+        except Exception as error:
+            await refuse(context, method, error)
+
+    return serve
+
+
+def _checked(request: protobuf.Message, _context: Context, method: str) -> protobuf.Message:
+    validation.check(request, method)
+    return request
+
+
+class _Checked:
+    """The requests of a stream, each checked as it is read.
+
+    It reads from the context and leaves grpc's own iterator alone: that is an async generator, and a handler that
+    stops reading would leave it suspended, to be found by the garbage collector at some bad moment.
+    """
+
+    __slots__ = ("_context", "_method")
+
+    def __init__(self, _requests: object, context: Context, method: str) -> None:
+        self._context = context
+        self._method = method
+
+    def __aiter__(self) -> _Checked:
+        return self
+
+    async def __anext__(self) -> protobuf.Message:
+        message = await self._context.read()
+        if message is grpc.aio.EOF:
+            raise StopAsyncIteration
+        validation.check(message, self._method)
+        return message  # type: ignore[no-any-return]
+
+
+def _nobody(_context: Context, _method: str) -> principal.Principal:
+    return NOBODY
+
+
+def unwrapped(error: BaseException) -> BaseException:
+    """The one error inside groups of one: a TaskGroup hides a Problem that way."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+async def refuse(context: Context, method: str, error: BaseException) -> None:
+    """End the RPC with the status of `error`; always raises. What is not a Problem is our bug: INTERNAL, logged."""
+    cause = unwrapped(error)
+    if isinstance(cause, grpc.aio.AbortError | asyncio.CancelledError):
+        raise cause
+    if isinstance(cause, errors.Problem):
+        log.debug("rpc.refused", method=method, reason=cause.reason, message=cause.message)
+        await context.abort_with_status(status.to_status(cause))
+    if _is_lost_peer(cause):
+        log.debug("rpc.peer_lost", method=method)
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "the peer has gone")
+    incident = secrets.token_hex(6)
+    log.error("rpc.crashed", method=method, incident=incident, exc_info=cause)
+    await context.abort_with_status(_internal(incident))
+
+
+def _is_lost_peer(error: BaseException) -> bool:
+    """Did a write fail because nobody is there any more? grpc.aio has no public name for that error."""
+    return isinstance(error, grpc.aio.BaseError) and type(error).__name__ == "ExecuteBatchError"
+
+
+def _internal(incident: str) -> grpc.Status:
+    proto = status_pb2.Status(code=grpc.StatusCode.INTERNAL.value[0], message=f"internal error, incident {incident}")
+    info = error_details_pb2.ErrorInfo(reason="INTERNAL", domain=status.DOMAIN, metadata={"incident": incident})
+    proto.details.add().Pack(info)
+    made: grpc.Status = rpc_status.to_status(proto)
+    return made
