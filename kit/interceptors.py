@@ -72,7 +72,7 @@ class Gate(grpc.aio.ServerInterceptor):
         make = _generator if inspect.isasyncgenfunction(function) else _coroutine
         factory = getattr(grpc, f"{kind}_rpc_method_handler")
         wrapped: grpc.RpcMethodHandler[Any, Any] = factory(
-            make(function, method, enter, check), handler.request_deserializer, handler.response_serializer
+            make(function, method, enter, check), _reader(handler.request_deserializer), handler.response_serializer
         )
         return wrapped
 
@@ -103,9 +103,36 @@ def _generator(function: Any, method: str, enter: Authenticate, check: Check) ->
     return serve
 
 
-def _checked(request: protobuf.Message, _context: Context, method: str) -> protobuf.Message:
+class _Garbled:
+    """Bytes that are no message of the method's type."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, error: Exception) -> None:
+        self.reason = str(error)
+
+
+def _reader(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """The same, but for what it does with garbage: grpc.aio would end the call with UNKNOWN and a traceback."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except Exception as error:
+            return _Garbled(error)
+
+    return read
+
+
+def _checked(request: protobuf.Message | _Garbled, _context: Context, method: str) -> protobuf.Message:
+    if isinstance(request, _Garbled):
+        raise _unreadable(request)
     validation.check(request, method)
     return request
+
+
+def _unreadable(garbled: _Garbled) -> errors.Invalid:
+    return errors.Invalid(f"the message cannot be read: {garbled.reason}", reason="GARBLED")
 
 
 class _Checked:
@@ -128,7 +155,13 @@ class _Checked:
         message = await self._context.read()
         if message is grpc.aio.EOF:
             raise StopAsyncIteration
-        validation.check(message, self._method)
+        if isinstance(message, _Garbled):
+            raise _unreadable(message)
+        try:
+            validation.check(message, self._method)
+        except errors.Invalid as problem:
+            problem.subject = message
+            raise
         return message  # type: ignore[no-any-return]
 
 

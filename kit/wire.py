@@ -14,3 +14,8 @@ KEEPALIVE_S = 5.0
 PING_TIMEOUT_S = 3.0
 # Clients ping every 5 s; the server calls it too many only when they come faster than this.
 PING_INTERVAL_MIN_S = 2.0
+
+# Where a hub listens and where everybody looks for it when nobody says otherwise.
+ADDRESS_DEFAULT = "127.0.0.1:7420"
+# Where the hub is, for its clients. It begins like the hub's own settings, and the hub passes over it.
+ADDRESS_VARIABLE = "AGENTCOM_HUB_ADDRESS"

@@ -27,7 +27,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61gentcom/v1/repo.proto\x12\x0b\x61gentcom.v1\x1a\x16\x61gentcom/v1/task.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x04\n\x04Repo\x12\x39\n\x04name\x18\x01 \x01(\tB+\xbaH(r&\x18\x46\x32\"^(repos/[a-z0-9][a-z0-9-]{0,62})?$\x12\x1d\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x17\n\x03url\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08\x12\x42\n\x0e\x64\x65\x66\x61ult_branch\x18\x04 \x01(\tB*\xbaH\'r%\x18\xc8\x01\x32 ^([A-Za-z0-9][A-Za-z0-9._/-]*)?$\x12,\n\x06\x63hecks\x18\x05 \x03(\x0b\x32\x12.agentcom.v1.CheckB\x08\xbaH\x05\x92\x01\x02\x10 \x12;\n\x0bmerge_style\x18\x06 \x01(\x0e\x32\x1c.agentcom.v1.Repo.MergeStyleB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x0e\n\x06paused\x18\x07 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\n \x01(\t\x12\x14\n\x0ctrain_length\x18\x0b \x01(\x05\"e\n\nMergeStyle\x12\x1b\n\x17MERGE_STYLE_UNSPECIFIED\x10\x00\x12\x1c\n\x18MERGE_STYLE_MERGE_COMMIT\x10\x01\x12\x1c\n\x18MERGE_STYLE_FAST_FORWARD\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61gentcom/v1/repo.proto\x12\x0b\x61gentcom.v1\x1a\x16\x61gentcom/v1/task.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa3\x04\n\x04Repo\x12\x39\n\x04name\x18\x01 \x01(\tB+\xbaH(r&\x18\x46\x32\"^(repos/[a-z0-9][a-z0-9-]{0,62})?$\x12\x1d\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x15\n\x03url\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x42\n\x0e\x64\x65\x66\x61ult_branch\x18\x04 \x01(\tB*\xbaH\'r%\x18\xc8\x01\x32 ^([A-Za-z0-9][A-Za-z0-9._/-]*)?$\x12,\n\x06\x63hecks\x18\x05 \x03(\x0b\x32\x12.agentcom.v1.CheckB\x08\xbaH\x05\x92\x01\x02\x10 \x12;\n\x0bmerge_style\x18\x06 \x01(\x0e\x32\x1c.agentcom.v1.Repo.MergeStyleB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x0e\n\x06paused\x18\x07 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\n \x01(\t\x12\x14\n\x0ctrain_length\x18\x0b \x01(\x05\"e\n\nMergeStyle\x12\x1b\n\x17MERGE_STYLE_UNSPECIFIED\x10\x00\x12\x1c\n\x18MERGE_STYLE_MERGE_COMMIT\x10\x01\x12\x1c\n\x18MERGE_STYLE_FAST_FORWARD\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,7 +39,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPO'].fields_by_name['display_name']._loaded_options = None
   _globals['_REPO'].fields_by_name['display_name']._serialized_options = b'\272H\004r\002\030d'
   _globals['_REPO'].fields_by_name['url']._loaded_options = None
-  _globals['_REPO'].fields_by_name['url']._serialized_options = b'\272H\007r\005\020\001\030\200\010'
+  _globals['_REPO'].fields_by_name['url']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_REPO'].fields_by_name['default_branch']._loaded_options = None
   _globals['_REPO'].fields_by_name['default_branch']._serialized_options = b'\272H\'r%\030\310\0012 ^([A-Za-z0-9][A-Za-z0-9._/-]*)?$'
   _globals['_REPO'].fields_by_name['checks']._loaded_options = None
@@ -47,7 +47,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPO'].fields_by_name['merge_style']._loaded_options = None
   _globals['_REPO'].fields_by_name['merge_style']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_REPO']._serialized_start=126
-  _globals['_REPO']._serialized_end=675
-  _globals['_REPO_MERGESTYLE']._serialized_start=574
-  _globals['_REPO_MERGESTYLE']._serialized_end=675
+  _globals['_REPO']._serialized_end=673
+  _globals['_REPO_MERGESTYLE']._serialized_start=572
+  _globals['_REPO_MERGESTYLE']._serialized_end=673
 # @@protoc_insertion_point(module_scope)

@@ -278,3 +278,16 @@ def test_a_message_with_very_many_faults_is_answered_shortly():
 
 def test_warming_up_takes_messages_that_would_not_pass():
     validation.warm_up([Echo])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_bytes_that_are_no_message_are_invalid_and_not_unknown(kind):
+    async def body(request, context):
+        return request.name
+
+    async with Wire(**handlers(body)["generators"]) as wire:
+        call = getattr(wire.channel, kind)(f"/{NAME}/{kind}")
+        garbage = b"\xff\xff\xff"
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await outcome(call(iter([garbage]) if kind.startswith("stream") else garbage), kind)
+    assert status.from_rpc_error(refused.value).reason == "GARBLED"

@@ -1,0 +1,1 @@
+"""`agentcom`: a gRPC client and nothing more."""

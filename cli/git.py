@@ -1,0 +1,47 @@
+"""`agentcom git`: the enforced git workflow by hand, done by the sidecar's own command in a child process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+
+from cli import command, failure, output
+
+SETTINGS: dict[str, Any] = {
+    "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    "help": "The enforced git workflow by hand: git start-task TASK | submit | status (see git --help).",
+    "add_help_option": False,
+}
+
+
+# A flag that stands before `git`, and the variable in which the sidecar's command looks for it.
+HANDED_ON = (
+    ("hub", command.ENV_ADDRESS),
+    ("token", command.ENV_TOKEN),
+    ("token_file", command.ENV_TOKEN_FILE),
+    ("ca_file", "AGENTCOM_SIDECAR_HUB_CA_FILE"),
+)
+
+
+def git(context: typer.Context) -> None:
+    """Run `python -m sidecar git ...` with the same arguments and leave with its exit code."""
+    before = context.obj or {}
+    arguments = [sys.executable, "-m", "sidecar", "git", *context.args]
+    if before.get("format") is output.Format.JSON and context.args:
+        arguments += ["--output", "json"]
+    try:
+        code = subprocess.run(arguments, env=environment(before, os.environ), check=False).returncode
+    except KeyboardInterrupt:
+        code = failure.Code.INTERRUPTED
+    raise typer.Exit(code if code >= 0 else 128 - code)
+
+
+def environment(before: Mapping[str, Any], ours: Mapping[str, str]) -> dict[str, str]:
+    """Ours, with the flags that were given before `git`."""
+    given = {variable: str(before[flag]) for flag, variable in HANDED_ON if before.get(flag) is not None}
+    return {**ours, **given}

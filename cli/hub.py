@@ -1,0 +1,142 @@
+"""`agentcom hub`: the hub itself, its figures and its events."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import Annotated, Any
+
+import typer
+from google.protobuf import duration_pb2
+
+from agentcom.v1 import agent_pb2, hub_pb2, hub_service_pb2, task_pb2
+from cli import goal_watch, output, words
+from cli.command import command
+from cli.session import Session
+
+app = typer.Typer(help="The hub: its state, its figures, its events.")
+
+Reason = Annotated[str, typer.Option("--reason", help="why, for the history")]
+MIB = 1024 * 1024
+
+
+@command(app, "status")
+async def status(session: Session) -> None:
+    """Show what the hub is and how it is; exit 0 means that it answers."""
+    reply = await session.call(session.hub.GetHub, hub_service_pb2.GetHubRequest())
+    session.output.one(reply.hub, _sheet)
+
+
+@command(app, "stats")
+async def stats(session: Session) -> None:
+    """Show the hub's figures."""
+    reply = await session.call(session.hub.GetStats, hub_service_pb2.GetStatsRequest())
+    session.output.one(reply.stats, _figures)
+
+
+@command(app, "pause")
+async def pause(session: Session, reason: Reason = "") -> None:
+    """Assign nothing more until it is resumed, also after a restart."""
+    ask = hub_service_pb2.PauseHubRequest(reason=reason)
+    _say(session, (await session.call(session.hub.PauseHub, ask, again=False)).hub)
+
+
+@command(app, "resume")
+async def resume(session: Session) -> None:
+    """Assign again; ends a pause and a drain."""
+    _say(session, (await session.call(session.hub.ResumeHub, hub_service_pb2.ResumeHubRequest(), again=False)).hub)
+
+
+@command(app, "drain")
+async def drain(session: Session, reason: Reason = "") -> None:
+    """Assign nothing more and refuse submissions, so that the hub can be stopped when the work is done."""
+    ask = hub_service_pb2.DrainHubRequest(reason=reason)
+    _say(session, (await session.call(session.hub.DrainHub, ask, again=False)).hub)
+
+
+@command(app, "events")
+async def events(
+    session: Session,
+    since: Annotated[
+        int | None, typer.Option("--since", min=0, help="events after this position; 0: all; default: from now on")
+    ] = None,
+    prefix: Annotated[str, typer.Option("--type", help='only types that start with this, e.g. "task."')] = "",
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="go on until Ctrl-C, or stop at the end")] = True,
+) -> None:
+    """Show everything that happens, one event a line."""
+    end = await session.position()
+    start = end if since is None else since or -1
+    if not follow and (end < 0 or 0 < end <= start):
+        return
+    stream = session.follow(
+        session.hub.WatchEvents,
+        lambda at: hub_service_pb2.WatchEventsRequest(position=at, type_prefix=prefix),
+        start,
+    )
+    async with aclosing(stream):
+        async for message in stream:
+            if message.HasField("event") and (follow or message.event.position <= end):
+                session.output.line(message, lambda message: goal_watch.event_text(message.event))
+            if not follow and message.position >= end:
+                return
+
+
+def _say(session: Session, hub: hub_pb2.Hub) -> None:
+    session.output.one(hub, lambda hub: output.cell(f"the hub is {_state(hub)}"))
+
+
+def _state(hub: hub_pb2.Hub) -> str:
+    return words.enum_word(hub_pb2.Hub.State, hub.state, "STATE_")
+
+
+def _seconds(duration: duration_pb2.Duration) -> str:
+    nanoseconds = duration.ToNanoseconds()
+    return f"{nanoseconds / 1e6:.1f} ms" if nanoseconds < 1_000_000_000 else words.seconds_text(nanoseconds / 1e9)
+
+
+def _sheet(hub: hub_pb2.Hub) -> Any:
+    return output.sheet(
+        [
+            ("state", _state(hub)),
+            ("version", hub.version),
+            ("uid", hub.uid),
+            ("serving since", words.time_text(hub.start_time)),
+            ("store", f"{hub.store}, schema {hub.schema_version}"),
+            ("store size", f"{hub.store_used_bytes / MIB:.1f} MiB of {hub.store_size_max_bytes / MIB:.0f} MiB"),
+            ("events", str(hub.event_position)),
+            ("lease", _seconds(hub.lease_duration)),
+        ]
+    )
+
+
+def _figures(stats: hub_pb2.Stats) -> Any:
+    tasks: dict[str, int] = {}
+    for entry in stats.tasks:
+        word = words.enum_word(task_pb2.Task.State, entry.state, "STATE_")
+        tasks[word] = tasks.get(word, 0) + entry.count
+    agents = [(words.enum_word(agent_pb2.Agent.State, entry.state, "STATE_"), entry.count) for entry in stats.agents]
+    wait = stats.queue_wait
+    return output.sheet(
+        [
+            ("tasks", ", ".join(f"{count} {word}" for word, count in tasks.items() if count) or "none"),
+            ("agents", ", ".join(f"{count} {word}" for word, count in agents if count) or "none"),
+            ("slots", f"{stats.slots_used} of {stats.slots} used"),
+            ("sessions", str(stats.session_count)),
+            ("oldest queued", _seconds(stats.oldest_queued) if stats.HasField("oldest_queued") else ""),
+            ("submitted", str(stats.submitted_count)),
+            ("assigned", str(stats.assigned_count)),
+            ("completed", str(stats.completed_count)),
+            ("failed", str(stats.failed_count)),
+            ("fenced off", str(stats.fenced_count)),
+            ("adopted", str(stats.adopted_count)),
+            ("wait to assignment", _wait(wait)),
+            ("commits", f"{stats.commit_count} for {stats.write_count} writes"),
+            ("requests refused", str(stats.refused_request_count)),
+            ("model tokens", str(stats.tokens_spent)),
+        ]
+    )
+
+
+def _wait(wait: hub_pb2.Stats.Percentiles) -> str:
+    if not wait.count:
+        return ""
+    return f"p50 {_seconds(wait.p50)}, p99 {_seconds(wait.p99)}, max {_seconds(wait.max)} of the last {wait.count}"

@@ -1,0 +1,1 @@
+"""Keeps a book of expenses and says what they come to."""

@@ -1,0 +1,90 @@
+"""`python -m hub`: a hub in the foreground, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hub import app, config
+from kit import errors, logs, signals
+
+#: The process ended as it was asked to.
+EXIT_GOOD = 0
+#: The configuration is wrong, or what it names cannot be used: folder, port, store.
+EXIT_USAGE = 2
+
+#: A stop that takes this much longer than its grace is cancelled.
+STOP_MARGIN_S = 10.0
+
+#: How long a thread may keep the interpreter while another wants it. The event loop and the store's writer take
+#: turns; at Python's 5 ms a commit that is ready would often wait for a turn longer than it took.
+SWITCH_INTERVAL_S = 0.0005
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        settings = config.load(
+            chosen.config,
+            os.environ,
+            {
+                "server.listen": chosen.listen,
+                "data": chosen.data,
+                "store.kind": chosen.store,
+                "log.level": chosen.log_level,
+            },
+        )
+        logs.configure(level=settings.log.level, form=settings.log.form)
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        with asyncio.Runner(loop_factory=_loop_factory(settings.server.event_loop)) as runner:
+            return runner.run(_run(settings))
+    except errors.Problem as problem:
+        sys.stderr.write(f"agentcom-hub: {problem.message}\n")
+        return EXIT_USAGE
+
+
+async def _run(settings: config.Config) -> int:
+    hub = app.Hub(settings)
+    await hub.start()
+    try:
+        return await signals.run(hub.run, deadline_s=settings.server.stop_grace_s + STOP_MARGIN_S)
+    finally:
+        await hub.close()
+
+
+def _loop_factory(kind: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if kind == "asyncio":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        if kind == "uvloop":
+            raise errors.Invalid(
+                "server.event_loop is uvloop, which is not installed", reason="BAD_CONFIGURATION"
+            ) from None
+        return None
+    return uvloop.new_event_loop
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m hub",
+        description="Keeps the queue of tasks, pushes work to sidecars, merges what they bring.",
+        epilog=f"Every key of the configuration can be set by environment, e.g. {config.PREFIX}_SERVER_LISTEN, "
+        f"{config.PREFIX}_STORE_KIND.",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file")
+    parser.add_argument("--listen", metavar="ADDR", help="host:port; port 0 lets the system choose")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="folder of the store")
+    parser.add_argument("--store", choices=("lmdb", "memory"), help="kind of store")
+    parser.add_argument("--log-level", choices=tuple(logs.LEVELS), help="what is logged")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,301 @@
+"""The hub put together: the only place that names concrete stores. It starts in order, and it ends in order.
+
+Start: store, context, what runs in memory (rebuilt from the store), services, port, loops; then SERVING.
+End: NOT_SERVING, Goaway to every sidecar, streams end, server, loops, the last event, store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import importlib.metadata
+import random
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Final
+
+import grpc
+from google.protobuf import message as protobuf
+from google.protobuf import message_factory
+
+from agentcom.v1 import (
+    agent_service_pb2,
+    agent_service_pb2_grpc,
+    goal_service_pb2,
+    goal_service_pb2_grpc,
+    hub_service_pb2,
+    hub_service_pb2_grpc,
+    registry_service_pb2,
+    registry_service_pb2_grpc,
+    task_service_pb2,
+    task_service_pb2_grpc,
+)
+from hub import data
+from hub.config import Config
+from hub.core.token import Scope
+from hub.engine import intake, stats
+from hub.engine.context import Context
+from hub.engine.dispatch import Dispatcher
+from hub.engine.explain import Explainer
+from hub.engine.filing import Draft, Filing
+from hub.engine.goal_desk import GoalDesk
+from hub.engine.hubstate import HubState
+from hub.engine.repo_desk import RepoDesk
+from hub.engine.roster import Roster
+from hub.engine.sessions import Sessions
+from hub.engine.submit import Submitter
+from hub.engine.sweep import Sweep
+from hub.engine.tail import Tails
+from hub.engine.tasks import Tasks
+from hub.engine.tokens import Verifier
+from hub.engine.vault import Vault
+from hub.engine.worker import Worker
+from hub.rpc import translate_goal
+from hub.rpc.agents import AgentService
+from hub.rpc.attach import Attach
+from hub.rpc.auth import Door
+from hub.rpc.goals import GoalService
+from hub.rpc.hub import HubService
+from hub.rpc.registry import RegistryService
+from hub.rpc.tasks import TaskService
+from hub.store.base import Store
+from hub.store.lmdb import LmdbStore
+from hub.store.memory import MemoryStore
+from kit import clock as clocks
+from kit import errors, goalfile, interceptors, logs, serving, supervise, validation
+
+log = logs.get(__name__)
+
+ADDRESS_FILE: Final = "hub.addr"
+ADMIN_TOKEN_FILE: Final = "admin.token"
+STORE_FOLDER: Final = "store"
+
+TOKEN_USE_S: Final = 60.0
+"""How often last_use_time is written, at most."""
+
+SERVICES: Final = tuple(
+    file.DESCRIPTOR.services_by_name[name]
+    for file, name in (
+        (task_service_pb2, "TaskService"),
+        (agent_service_pb2, "AgentService"),
+        (goal_service_pb2, "GoalService"),
+        (registry_service_pb2, "RegistryService"),
+        (hub_service_pb2, "HubService"),
+    )
+)
+
+
+class Hub:
+    """A hub in this process. `start`, then `run` until `stop`, or all of it with `serving`."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: clocks.Clock | None = None,
+        rng: random.Random | None = None,
+        store: Store | None = None,
+    ) -> None:
+        self.config = config
+        self._clock = clock or clocks.SystemClock()
+        self._rng = rng or random.Random()  # jitter and ids only; secrets come from kit.tokens
+        self._given = store
+        self.address = ""
+        self._stopped = False
+
+    async def start(self) -> None:
+        """Open the store, rebuild what lives in memory, listen, and serve. Raises a Problem when it cannot."""
+        _probe(self.config)
+        self.store = self._given or open_store(self.config)
+        try:
+            await self._build()
+        except BaseException:
+            await self.store.close()
+            raise
+
+    async def _build(self) -> None:
+        config = self.config
+        self.ctx = ctx = Context.make(self.store, self._clock, self._rng, config.engine.settings())
+        self.dispatcher = Dispatcher(ctx)
+        self.sessions = Sessions(ctx, self.dispatcher)
+        self.worker = Worker(ctx, self.dispatcher, self.sessions)
+        self.tails = Tails(ctx, self.sessions)
+        self.sweep = Sweep(ctx, self.dispatcher, self.sessions)
+        self.state = HubState(ctx, version=version(), wake=self.dispatcher.wake.set)
+        self.verifier = Verifier(ctx)
+        self.vault = Vault(ctx)
+        self.filing = Filing(ctx)
+        door = Door(self.verifier, required=config.token_required)
+        names = [service.full_name for service in SERVICES]
+        self.server = serving.Server(services=names, interceptors=[interceptors.Gate(door.authenticate)])
+        self._add_services()
+        validation.warm_up(_requests())
+        await self._admin_token()
+        port = await self.server.start(config.address.target, credentials=_credentials(config))
+        self.address = dataclasses.replace(config.address, port=port).target
+        await self.state.start()
+        self.supervisor = supervise.Supervisor(self._loops(), time=self._clock, rng=self._rng)
+        data.write(config.data / ADDRESS_FILE, f"{self.address}\n", mode=0o644)
+
+    def _add_services(self) -> None:
+        ctx, server = self.ctx, self.server.grpc
+        explainer = Explainer(ctx, self.dispatcher)
+        submitter = Submitter(ctx, self.dispatcher)
+        timeout_s = ctx.settings.accept_timeout_s
+        tasks = TaskService(Tasks(ctx), submitter, explainer, self.tails, accept_timeout_s=timeout_s)
+        attach = Attach(self.sessions, self.worker, self.tails, version=version())
+        agents = AgentService(Roster(ctx, self.dispatcher.fleet, self.sessions), attach.serve)
+        hub = HubService(ctx, self.state, self.vault, self._stats)
+        task_service_pb2_grpc.add_TaskServiceServicer_to_server(tasks, server)
+        agent_service_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
+        goal_service_pb2_grpc.add_GoalServiceServicer_to_server(GoalService(GoalDesk(ctx), self.filing), server)
+        registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(RegistryService(RepoDesk(ctx)), server)
+        hub_service_pb2_grpc.add_HubServiceServicer_to_server(hub, server)
+
+    def _loops(self) -> Sequence[supervise.Loop]:
+        settings = self.ctx.settings
+        loops = [
+            supervise.Loop("dispatch", self.dispatcher.run_once, settings.sweep_s, self.dispatcher.wake),
+            supervise.Loop("sweep", self.sweep.run_once, settings.sweep_s, self.sweep.wake),
+            supervise.Loop("token_use", self.verifier.run_once, TOKEN_USE_S),
+        ]
+        folder = self.config.intake.folder
+        if folder is not None:
+            intake.prepare(folder)
+            watched = intake.Intake(self.ctx, self.filing, folder, _read_goal)
+            loops.append(supervise.Loop("intake", watched.run_once, self.config.intake.look_s))
+        return loops
+
+    def _stats(self) -> stats.Stats:
+        return stats.collect(self.ctx, self.dispatcher.fleet, lambda: sum(validation.violation_counts.values()))
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Serve until `stopping` is set, then end in order."""
+        async with asyncio.TaskGroup() as group:
+            loops = group.create_task(self.supervisor.run(), name="loops")
+            await self.server.set_serving(True)
+            log.info("hub.serving", address=self.address, store=self.config.store.kind, data=str(self.config.data))
+            try:
+                await stopping.wait()
+            finally:
+                await self._end(loops)
+
+    async def _end(self, loops: asyncio.Task[None]) -> None:
+        grace_s = self.config.server.stop_grace_s
+        log.info("hub.stopping", grace_s=grace_s)
+        await self.server.stop(grace_s=grace_s, drain=self._drain)
+        self.supervisor.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await asyncio.shield(loops)
+        loops.cancel()
+
+    async def _drain(self) -> None:
+        """Every sidecar is told, and every stream ends by itself."""
+        self.sessions.shut_down()
+        self.tails.close()
+        self.ctx.bus.close()
+
+    async def close(self) -> None:
+        """The last event, the rest of what is noted, and the store."""
+        if self._stopped:
+            return
+        self._stopped = True
+        try:
+            await self.sessions.flush(self._clock.now())
+            await self.verifier.run_once(self._clock.now())
+            await self.state.stopped()
+        except errors.Problem as problem:
+            log.warning("hub.last_words_lost", problem=problem.message)
+        finally:
+            (self.config.data / ADDRESS_FILE).unlink(missing_ok=True)
+            await self.store.close()
+        log.info("hub.stopped")
+
+    async def _admin_token(self) -> None:
+        """The first start leaves a token that opens everything, readable by the owner of the data folder only."""
+        file = self.config.data / ADMIN_TOKEN_FILE
+        if self.config.store.kind == "memory" or not self.vault.any_admin():
+            _, secret = await self.vault.create(Scope.ADMIN, "made at the first start", None, actor="hub")
+            data.write(file, f"{secret}\n", mode=0o600)
+            log.info("admin_token.written", file=str(file))
+
+
+@contextlib.asynccontextmanager
+async def serving_hub(hub: Hub) -> AsyncIterator[Hub]:
+    """A hub that serves for the length of a block."""
+    await hub.start()
+    stopping = asyncio.Event()
+    task = asyncio.create_task(hub.run(stopping), name="hub")
+    try:
+        yield hub
+    finally:
+        stopping.set()
+        try:
+            await task
+        finally:
+            await hub.close()
+
+
+def open_store(config: Config) -> Store:
+    """The store that the configuration asks for. Raises a Problem that says what is wrong with its folder."""
+    data.prepare(config.data)
+    if config.store.kind == "memory":
+        return MemoryStore.open()
+    return LmdbStore.open(
+        config.data / STORE_FOLDER,
+        map_bytes_first=config.store.map_first_bytes,
+        map_bytes_max=config.store.map_max_bytes,
+        lose_data_on_power_cut=config.store.lose_data_on_power_cut,
+    )
+
+
+def version() -> str:
+    """Of the installed package."""
+    try:
+        return importlib.metadata.version("agentcom")
+    except importlib.metadata.PackageNotFoundError:
+        return "0.0.0+unpackaged"
+
+
+def _probe(config: Config) -> None:
+    """Raise Unavailable when the port is taken, before the store is touched and gRPC says it in its own words."""
+    address = config.address
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC does: a port in TIME_WAIT is free
+        try:
+            probe.bind((address.host, address.port))
+        except OSError as error:
+            raise errors.Unavailable(
+                f"cannot listen on {address.target}: {error.strerror or error}", reason="BIND_FAILED"
+            ) from error
+
+
+def _credentials(config: Config) -> grpc.ServerCredentials | None:
+    server = config.server
+    if server.tls_certificate is None or server.tls_key is None:
+        return None
+    try:
+        client_ca = server.tls_client_ca.read_bytes() if server.tls_client_ca is not None else None
+        return serving.server_credentials(
+            server.tls_certificate.read_bytes(), server.tls_key.read_bytes(), client_ca=client_ca
+        )
+    except OSError as error:
+        raise errors.Invalid(
+            f"server: {error.filename} cannot be read: {error.strerror}", reason="BAD_CONFIGURATION"
+        ) from error
+
+
+def _requests() -> Iterator[type[protobuf.Message]]:
+    """Every message that a caller may send: their rules are compiled before the first one comes."""
+    for service in SERVICES:
+        for method in service.methods:
+            yield message_factory.GetMessageClass(method.input_type)
+
+
+def _read_goal(content: bytes, filename: str) -> Draft:
+    """A goal file as a draft, held to the same limits as one that comes by RPC; refusals name its lines."""
+    parsed = goalfile.read(content, filename)
+    return translate_goal.read_goal(parsed.goal)._replace(locate=parsed.locate)

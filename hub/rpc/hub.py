@@ -1,0 +1,115 @@
+"""HubService: proto to engine to proto."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+
+from agentcom.v1 import hub_pb2, hub_service_pb2, hub_service_pb2_grpc
+from hub.core import page
+from hub.core.token import Scope
+from hub.engine import hubstate, stats, vault
+from hub.engine.context import Context
+from hub.rpc import translate, translate_hub
+from kit import ids, principal
+
+Call = grpc.aio.ServicerContext[Any, Any]
+
+
+class HubService(hub_service_pb2_grpc.HubServiceServicer):
+    """The hub itself: its state, its figures, its tokens, its events."""
+
+    def __init__(
+        self, ctx: Context, state: hubstate.HubState, tokens: vault.Vault, collect: Callable[[], stats.Stats]
+    ) -> None:
+        self._ctx = ctx
+        self._state = state
+        self._vault = tokens
+        self._collect = collect
+
+    async def GetHub(self, request: hub_service_pb2.GetHubRequest, context: Call) -> hub_service_pb2.GetHubResponse:
+        response = hub_service_pb2.GetHubResponse()
+        self._write(response.hub)
+        return response
+
+    async def GetStats(
+        self, request: hub_service_pb2.GetStatsRequest, context: Call
+    ) -> hub_service_pb2.GetStatsResponse:
+        response = hub_service_pb2.GetStatsResponse()
+        translate_hub.write_stats(self._collect(), response.stats)
+        return response
+
+    async def PauseHub(
+        self, request: hub_service_pb2.PauseHubRequest, context: Call
+    ) -> hub_service_pb2.PauseHubResponse:
+        await self._state.pause(principal.current().name, request.reason)
+        response = hub_service_pb2.PauseHubResponse()
+        self._write(response.hub)
+        return response
+
+    async def ResumeHub(
+        self, request: hub_service_pb2.ResumeHubRequest, context: Call
+    ) -> hub_service_pb2.ResumeHubResponse:
+        await self._state.resume(principal.current().name)
+        response = hub_service_pb2.ResumeHubResponse()
+        self._write(response.hub)
+        return response
+
+    async def DrainHub(
+        self, request: hub_service_pb2.DrainHubRequest, context: Call
+    ) -> hub_service_pb2.DrainHubResponse:
+        await self._state.drain(principal.current().name, request.reason)
+        response = hub_service_pb2.DrainHubResponse()
+        self._write(response.hub)
+        return response
+
+    async def CreateToken(
+        self, request: hub_service_pb2.CreateTokenRequest, context: Call
+    ) -> hub_service_pb2.CreateTokenResponse:
+        ttl_s = translate.read_duration(request.ttl) if request.HasField("ttl") else None
+        token, secret = await self._vault.create(
+            Scope(request.scope), request.display_name, ttl_s, actor=principal.current().name
+        )
+        response = hub_service_pb2.CreateTokenResponse(secret=secret)
+        translate_hub.write_token(token, response.token)
+        return response
+
+    async def ListTokens(
+        self, request: hub_service_pb2.ListTokensRequest, context: Call
+    ) -> hub_service_pb2.ListTokensResponse:
+        after = page.decode(request.page_token, "tokens")
+        found, cursor = self._vault.page(after=after, limit=page.size(request.page_size))
+        response = hub_service_pb2.ListTokensResponse()
+        for token in found:
+            translate_hub.write_token(token, response.tokens.add())
+        response.next_page_token = page.encode(cursor, "tokens") if cursor else ""
+        return response
+
+    async def RevokeToken(
+        self, request: hub_service_pb2.RevokeTokenRequest, context: Call
+    ) -> hub_service_pb2.RevokeTokenResponse:
+        token = await self._vault.revoke(ids.parse_name("tokens", request.name), actor=principal.current().name)
+        response = hub_service_pb2.RevokeTokenResponse()
+        translate_hub.write_token(token, response.token)
+        return response
+
+    async def WatchEvents(
+        self, request: hub_service_pb2.WatchEventsRequest, context: Call
+    ) -> AsyncIterator[hub_service_pb2.WatchEventsResponse]:
+        bus, prefix = self._ctx.bus, request.type_prefix
+        wanted = (lambda event: event.type.startswith(prefix)) if prefix else None
+        follower = bus.follow(bus.start(request.position), wanted)
+        async with contextlib.aclosing(follower) as batches:
+            async for batch in batches:
+                if not batch.events:
+                    yield hub_service_pb2.WatchEventsResponse(position=batch.position)
+                for event in batch.events:
+                    response = hub_service_pb2.WatchEventsResponse(position=event.position)
+                    translate_hub.write_event(event, response.event)
+                    yield response
+
+    def _write(self, into: hub_pb2.Hub) -> None:
+        translate_hub.write_hub(self._state.facts(), into)

@@ -1,0 +1,267 @@
+"""The write transaction in the verbs of the domain, over any sorted map.
+
+Theory. One object serves the writer for its whole life. It keeps in memory what every function needs and what is
+written once a commit and not once a function: the counts of tasks by state and lane, the head of the event chain, and
+the classes. `mark` remembers them before a function runs and `rollback` puts them back with the map, so the events of
+a function that failed vanish with it and positions have no gap. Everything is read from the map again at `begin`
+after an abort.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from hub.core.agent import Agent
+from hub.core.change import Change
+from hub.core.event import Event
+from hub.core.goal import Goal, Plan
+from hub.core.repo import Repo
+from hub.core.task import Attempt, Lane, Requirement, State, Task, TaskSpec
+from hub.core.token import Token
+from hub.store import chain, codec, index, keys
+from hub.store.base import Answer, Table
+from hub.store.ordered import Ordered, walk
+from hub.store.reader import CLASS_COUNT_MAX, Classes, OrderedReader, ReadRecords, readable_counts
+from kit import errors
+
+R = TypeVar("R")
+
+
+class Records(ReadRecords[R]):
+    """Records of one type, to write to."""
+
+    def __init__(self, kv: Ordered, kind: index.Kind[R]) -> None:
+        super().__init__(kv, kind)
+        self._write = kv
+
+    def put(self, record: R) -> None:
+        """Write it with all of its index entries."""
+        kind = self._kind
+        key = kind.prefix + kind.id_of(record).encode()
+        if kind.entries is not None:
+            raw = self._write.get(key)
+            before = kind.entries(kind.codec.decode(raw, key)) if raw is not None else ()
+            reindex(self._write, before, kind.entries(record))
+        self._write.put(key, kind.codec.encode(record))
+
+    def delete(self, id: str) -> None:
+        """Forget it with all of its index entries."""
+        kind = self._kind
+        key = kind.prefix + id.encode()
+        if kind.entries is not None:
+            raw = self._write.get(key)
+            if raw is not None:
+                reindex(self._write, kind.entries(kind.codec.decode(raw, key)), ())
+        self._write.delete(key)
+
+
+class OrderedTxn(OrderedReader):
+    """`base.Txn` over a sorted map."""
+
+    kv: Ordered
+
+    def __init__(self) -> None:
+        self._classes = Classes()
+        self._fresh = False
+        self._touched = False
+        self._position = 0
+        self._hash = b""
+        self._counts: dict[int, int] = {}
+        self._events: list[Event] = []
+        self._seen: dict[str, Task] = {}
+        self._saved: tuple[int, bytes, dict[int, int], int, int] = (0, b"", {}, 0, 0)
+
+    # What the writer calls around the functions.
+
+    def begin(self, kv: Ordered) -> None:
+        """Work on this transaction from now on."""
+        self.kv = kv
+        if not self._fresh:
+            self._load()
+        self._touched = False
+        self._events = []
+        self.mark()
+
+    def mark(self) -> None:
+        """A function begins."""
+        self.kv.mark()
+        self._seen.clear()
+        self._saved = (self._position, self._hash, self._counts.copy(), len(self._classes.known), len(self._events))
+
+    def rollback(self) -> None:
+        """The function failed: it never was."""
+        self.kv.undo()
+        self._position, self._hash, self._counts, class_count, event_count = self._saved
+        self._classes.truncate(class_count)
+        del self._events[event_count:]
+
+    def seal(self) -> list[Event]:
+        """All functions have run: write what goes with the commit; the events of all."""
+        if self._touched:
+            self.kv.put(
+                keys.COMMIT,
+                codec.COMMIT.encode(codec.Commit(position=self._position, hash=self._hash, counts=self._counts)),
+            )
+        return self._events
+
+    def abort(self) -> None:
+        """The transaction is gone: trust nothing that is in memory."""
+        self._fresh = False
+
+    def _load(self) -> None:
+        head = super().head()
+        self._position, self._hash, self._counts = head.position, head.hash, dict(head.counts)
+        self._classes = Classes()
+        self._classes.refresh(self.kv)
+        self._fresh = True
+
+    # Reading what is kept in memory.
+
+    def head(self) -> codec.Commit:
+        return codec.Commit(position=self._position, hash=self._hash, counts=self._counts)
+
+    def position(self) -> int:
+        return self._position
+
+    def counts(self) -> dict[tuple[State, Lane], int]:
+        return readable_counts(self._counts)
+
+    def task(self, id: str) -> Task | None:
+        found = self._seen.get(id) or super().task(id)
+        if found is not None:
+            self._seen[id] = found
+        return found
+
+    # Tables.
+
+    @property
+    def agents(self) -> Table[Agent]:
+        return Records(self.kv, index.AGENTS)
+
+    @property
+    def goals(self) -> Table[Goal]:
+        return Records(self.kv, index.GOALS)
+
+    @property
+    def plans(self) -> Table[Plan]:
+        return Records(self.kv, index.PLANS)
+
+    @property
+    def changes(self) -> Table[Change]:
+        return Records(self.kv, index.CHANGES)
+
+    @property
+    def repos(self) -> Table[Repo]:
+        return Records(self.kv, index.REPOS)
+
+    @property
+    def tokens(self) -> Table[Token]:
+        return Records(self.kv, index.TOKENS)
+
+    # Tasks.
+
+    def add_task(self, task: Task, spec: TaskSpec) -> None:
+        id = task.id.encode()
+        if not self.kv.add(keys.TASK + id, codec.TASK.encode(task)):
+            raise errors.AlreadyExists(f"task tasks/{task.id} exists", metadata={"task": f"tasks/{task.id}"})
+        self.kv.add(keys.SPEC + id, codec.SPEC.encode(spec))
+        for dependency in dict.fromkeys(spec.depends_on):
+            self.kv.add(keys.dependants(dependency) + id)
+        reindex(self.kv, (), index.of_task(task))
+        self._count(task, 1)
+        self._seen[task.id] = task
+
+    def put_task(self, task: Task, before: Task) -> None:
+        assert task.id == before.id
+        stored = self.task(task.id)
+        # Indexes follow the difference between the two: an outdated `before` would leave entries behind.
+        assert stored is before or stored == before, f"tasks/{task.id} has changed since it was read"
+        self.kv.put(keys.TASK + task.id.encode(), codec.TASK.encode(task))
+        reindex(self.kv, index.of_task(before), index.of_task(task))
+        if task.state is not before.state or task.lane is not before.lane:
+            self._count(before, -1)
+            self._count(task, 1)
+        self._seen[task.id] = task
+
+    def delete_task(self, task: Task) -> None:
+        stored = self.task(task.id)
+        assert stored is task or stored == task, f"tasks/{task.id} has changed since it was read"
+        id = task.id.encode()
+        spec = self.spec(task.id)
+        for dependency in dict.fromkeys(spec.depends_on if spec is not None else ()):
+            self.kv.delete(keys.dependants(dependency) + id)
+        for prefix in (keys.attempts(task.id), keys.artifacts(task.id)):
+            for key in list(walk(self.kv, prefix, keys.end(prefix))):
+                self.kv.delete(key)
+        reindex(self.kv, index.of_task(task), ())
+        self.kv.delete(keys.SPEC + id)
+        self.kv.delete(keys.TASK + id)
+        self._count(task, -1)
+        del self._seen[task.id]
+
+    def class_for(self, requirement: Requirement) -> int:
+        number = self._classes.numbers.get(requirement)
+        if number is not None:
+            return number
+        if len(self._classes.known) >= CLASS_COUNT_MAX:
+            raise errors.Exhausted(
+                f"the hub knows {CLASS_COUNT_MAX} different requirements, which is the limit", reason="CLASSES_FULL"
+            )
+        number = self._classes.add(requirement)
+        self.kv.put(keys.task_class(number), codec.CLASS.encode(requirement))
+        return number
+
+    def put_attempt(self, attempt: Attempt) -> None:
+        self.kv.put(keys.attempt(attempt.task, attempt.generation), codec.ATTEMPT.encode(attempt))
+
+    def put_artifact(self, task: str, generation: int, id: str, content: bytes) -> None:
+        self.kv.put(keys.artifact(task, generation, id), codec.seal(codec.CONTENT_TAG, content))
+
+    # Requests, events, facts.
+
+    def put_answer(self, principal: str, method: str, request_id: str, answer: Answer) -> None:
+        key = keys.answer(principal, method, request_id)
+        raw = self.kv.get(key)
+        before = () if raw is None else (keys.answer_expiry(codec.ANSWER.decode(raw, key).expires_at, key),)
+        reindex(self.kv, before, (keys.answer_expiry(answer.expires_at, key),))
+        self.kv.put(key, codec.ANSWER.encode(answer))
+
+    def drop_answers(self, now: float, limit: int) -> int:
+        passed = self.kv.keys(keys.ANSWER_EXPIRY, keys.end(keys.ANSWER_EXPIRY + keys.due(now)[len(keys.DUE) :]), limit)
+        for entry in passed:
+            self.kv.delete(entry[9:])
+            self.kv.delete(entry)
+        return len(passed)
+
+    def append(self, at: float, type: str, subject: str, *, goal: str = "", actor: str = "hub", **fields: str) -> Event:
+        position = self._position + 1
+        event, raw = chain.link(
+            Event(position=position, at=at, type=type, subject=subject, goal=goal, actor=actor, fields=fields),
+            self._hash,
+        )
+        self.kv.add(keys.event(position), raw)
+        self.kv.add(keys.event_of(subject, position))
+        if goal and subject != f"goals/{goal}":
+            self.kv.add(keys.event_of(f"goals/{goal}", position))
+        self._position, self._hash = position, event.hash
+        self._touched = True
+        self._events.append(event)
+        return event
+
+    def set_meta(self, key: str, value: bytes) -> None:
+        self.kv.put(keys.meta(key), codec.seal(codec.CONTENT_TAG, value))
+
+    def _count(self, task: Task, change: int) -> None:
+        packed = task.state << 4 | task.lane
+        self._counts[packed] = self._counts.get(packed, 0) + change
+        self._touched = True
+
+
+def reindex(kv: Ordered, before: tuple[bytes, ...], after: tuple[bytes, ...]) -> None:
+    """Write the difference between the index entries of a record. Raises DataLoss when one of them is not as it was."""
+    for entry in before:
+        if entry not in after and not kv.delete(entry):
+            raise codec.corrupt(entry, "is missing from its index")
+    for entry in after:
+        if entry not in before and not kv.add(entry):
+            raise codec.corrupt(entry, "is in its index already")

@@ -1,0 +1,1 @@
+"""The sidecar's rules: pure, without asyncio, processes or files."""
