@@ -14,7 +14,7 @@ SIDECAR_CONFIG ?= deploy/config/sidecar.toml
 CODE := $(wildcard kit hub sidecar cli tools deploy tests)
 TYPED := $(wildcard kit hub sidecar cli tools deploy/demo tests)
 
-.PHONY: help setup gen gen-check fmt lint type test test-unit test-e2e demo bench docs-check check run-hub run-sidecar clean
+.PHONY: help setup gen gen-check fmt lint type test test-unit test-e2e demo bench docs docs-check check run-hub run-sidecar clean
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -62,8 +62,11 @@ demo: setup ## A hub, two sidecars, a goal file: from nothing to merged work
 bench: setup ## Measure, side by side with the bare floor
 	@$(BIN)/python -m tests.bench
 
+docs: setup ## Write the generated pages of docs/
+	@$(BIN)/python tools/docs.py write
+
 docs-check: setup ## Fail when a generated page is stale
-	@if [ -f tools/docs.py ]; then $(BIN)/python tools/docs.py check; else echo "docs-check: no generated pages"; fi
+	@$(BIN)/python tools/docs.py check
 
 check: gen-check lint type test-unit docs-check ## What every change must pass
 
