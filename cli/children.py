@@ -72,7 +72,7 @@ class Child:
 
     async def stop(self, stop_s: float = STOP_S, cancel_s: float = CANCEL_S) -> int:
         """End it: TERM, TERM again, KILL; returns its exit code."""
-        for number, patience_s in ((signal.SIGTERM, stop_s), (signal.SIGTERM, cancel_s), (signal.SIGTERM, 1.0)):
+        for number, patience_s in ((signal.SIGTERM, stop_s), (signal.SIGTERM, cancel_s), (signal.SIGKILL, None)):
             if not self.is_running:
                 break
             # The process is ours and not reaped yet, so the id cannot have become somebody else's.

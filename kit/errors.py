@@ -110,7 +110,8 @@ class Invalid(Problem):
         metadata: Mapping[str, object] | None = None,
     ) -> None:
         self.violations = tuple(violations)
-        #: The message of a stream that breaks the rules, for a handler that can answer for it and go on; None otherwise.
+        #: The message of a stream that breaks the rules, for a handler that can answer for it and go on; None
+        # otherwise.
         self.subject: object = None
         text = message or "; ".join(f"{v.field}: {v.description}" for v in self.violations)
         super().__init__(text or "invalid", reason=reason, metadata=metadata)

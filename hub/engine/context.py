@@ -43,8 +43,6 @@ class EngineSettings:
     queue_max: int = 5_000_000
     #: Waiting this long raises a task by one lane.
     age_step_s: float = 600.0
-    #: How long after an isolation an agent gets nothing new.
-    isolation_s: float = 300.0
     #: Messages held for one sidecar, sent and unacked or waiting to be sent; a full box ends the stream.
     outbox_max: int = 512
     #: Pieces of work that one sweep looks at; what is left waits for the next, which follows at once.

@@ -104,6 +104,9 @@ class Explainer:
             summary, unblock = "there is no agent", ["enrol an agent and start its sidecar"]
         else:
             summary, unblock = _against(known.requirement, found, ahead)
+        risen = lane.effective(task.lane, task.queued_at or now, now, self._ctx.settings.age_step_s)
+        if risen is not task.lane:
+            summary += f"; by waiting it has risen from lane {task.lane.name} to {risen.name}"
         return Explanation(task.state, summary, unblock, found[:AGENTS_MAX], ahead, [])
 
     def _obstacles(self, reader: Reader, task: Task, wanted: Requirement, now: float) -> tuple[list[Obstacle], str]:

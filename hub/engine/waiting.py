@@ -85,10 +85,6 @@ class Waiting:
         """Is nothing of this repo assigned now?"""
         return repo in self._paused
 
-    def requirement(self, class_id: int) -> Requirement:
-        """The requirement of a class that is in."""
-        return self._requirements[class_id]
-
     def looked(self, class_id: int, rank: float | None) -> None:
         """A transaction looked at a class: its best task left had this rank at least; None: it found nothing."""
         if class_id not in self._ranks:

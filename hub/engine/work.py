@@ -268,9 +268,9 @@ def _afterword(txn: Txn, holding: Holding, agent: str, wip_ref: str) -> Task | N
 
 def _unproven(txn: Txn, task: Task, result: Result) -> list[str]:
     lacks = []
-    if task.kind is Kind.WORK and task.delivery is not Delivery.NONE and not result.already_done:
-        if not result.head_sha or not result.branch:
-            lacks.append("a change was asked for and none was pushed")
+    asked = task.kind is Kind.WORK and task.delivery is not Delivery.NONE and not result.already_done
+    if asked and not (result.head_sha and result.branch):
+        lacks.append("a change was asked for and none was pushed")
     if task.kind is Kind.MERGE and not result.merge_sha:
         lacks.append("a merge was asked for and no merged commit is named")
     if task.check_count:

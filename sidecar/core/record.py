@@ -1,9 +1,9 @@
 """The journal's records and frames: bytes that say themselves whether they are whole.
 
 A frame is magic, length, a check of the head, a check of the body, and the body. The head's check includes the frame's
-place in the file, so that bytes of a journal that an agent printed into an artefact are never taken for frames. A reader
-passes over what does not check and looks for the next frame that does: a torn tail costs the torn record, a flipped
-bit costs the record it hit, and no byte that was not written is ever believed. Pure.
+place in the file, so that bytes of a journal that an agent printed into an artefact are never taken for frames.
+A reader passes over what does not check and looks for the next frame that does: a torn tail costs the torn record, a
+flipped bit costs the record it hit, and no byte that was not written is ever believed. Pure.
 """
 
 from __future__ import annotations

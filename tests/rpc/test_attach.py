@@ -13,6 +13,7 @@ import pytest
 
 from agentcom.v1 import agent_pb2, agent_service_pb2_grpc, attach_pb2, task_pb2
 from hub.core.holding import Holding
+from hub.core.repo import Repo
 from hub.core.task import State
 from hub.engine import queue
 from hub.engine.roster import Roster
@@ -494,6 +495,48 @@ async def test_a_rejected_task_goes_to_another_agent_at_no_cost(house: Theatre) 
     await stage.dispatch()
     assert await second.assigned() == Holding(task, 2)
     assert stage.task(task).attempts_used == 0
+
+
+async def test_a_failure_is_kept_with_its_evidence_and_told_to_the_next_attempt(house: Theatre) -> None:
+    stage = house.stage
+    await stage.do(lambda txn: txn.repos.put(Repo(id="r", url="/srv/r.git", default_branch="trunk")))
+    sidecar = await house.sidecar()
+    await sidecar.welcome()
+    task = await stage.submit(repo="r")
+    holding = await sidecar.assigned()
+    wip_ref = f"refs/agentcom/wip/{task}/1"
+    failed = attach_pb2.Failed(
+        failure=task_pb2.Failure(reason="CHECK_FAILED", message="red", attribution=task_pb2.ATTRIBUTION_TASK),
+        receipts=[task_pb2.Receipt(check="unit", exit_code=1, verdict=task_pb2.Receipt.VERDICT_FAIL)],
+        artifacts=[task_pb2.Artifact(id="log", content=b"trace")],
+        wip_ref=wip_ref,
+    )
+    await sidecar.acked(await sidecar.report(holding, failed=failed))
+    attempt = stage.see(lambda reader: reader.attempt(task, 1))
+    assert attempt is not None and attempt.charged and attempt.receipts[0].check == "unit"
+    assert stage.see(lambda reader: reader.artifact(task, 1, "log")) == b"trace"
+    assert stage.ctx.figures.failed == 1
+    await stage.dispatch()
+    assign = (await sidecar.next("assign")).assign
+    assert (assign.holding.generation, assign.attempts_used) == (2, 1)
+    assert (assign.last_failure.reason, assign.wip_ref) == ("CHECK_FAILED", wip_ref)
+    assert (assign.repo.name, assign.repo.url, assign.repo.default_branch) == ("repos/r", "/srv/r.git", "trunk")
+
+
+async def test_progress_and_load_are_seen_where_agents_are_shown(house: Theatre) -> None:
+    stage = house.stage
+    sidecar = await house.sidecar()
+    await sidecar.welcome()
+    await stage.submit()
+    holding = await sidecar.assigned()
+    await sidecar.acked(await sidecar.accepted(holding))
+    progress = agent_pb2.Progress(phase="checks", commits=1, tokens=7)
+    test = agent_pb2.SelfTest(passed=True, findings=[agent_pb2.SelfTest.Finding(probe="git", passed=True)])
+    await sidecar.heartbeat(holding, progress=[progress], load=agent_pb2.Load(cpu=0.5), self_test=test)
+    view = Roster(stage.ctx, stage.dispatcher.fleet, stage.sessions).get("a1")
+    assert (view.progress[0].phase, view.progress[0].tokens) == ("checks", 7)
+    assert view.session is not None and view.session.load is not None and view.session.load.cpu == 0.5
+    assert view.session.self_test is not None and view.session.self_test.findings[0].probe == "git"
 
 
 async def test_a_report_that_breaks_the_contract_fails_its_holding_and_not_the_stream(house: Theatre) -> None:

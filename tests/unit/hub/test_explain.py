@@ -88,6 +88,12 @@ async def test_a_task_behind_others_is_told_how_many_are_before_it(stage: Stage)
     assert stage.explainer.explain(urgent[0]).ahead_count == 0
 
 
+async def test_a_task_that_waited_long_is_told_how_far_it_has_risen(stage: Stage) -> None:
+    task = await stage.submit(lane=Lane.LOW)
+    stage.clock.advance(1300.0)
+    assert "from lane LOW to HIGH" in stage.explainer.explain(task).summary
+
+
 async def test_a_task_that_can_run_at_once_has_nothing_in_its_way(stage: Stage) -> None:
     (task,) = await file_many(stage, 1)
     await stage.online("a1")

@@ -303,7 +303,10 @@ async def test_a_store_that_takes_nothing_acks_nothing(stage: Stage, monkeypatch
 async def test_of_two_streams_that_open_at_once_the_later_one_stays(tmp_path: Path) -> None:
     stage = Stage(LmdbStore.open(tmp_path / "store"))  # its writes take their time, so that the two overlap
     await stage.enrol("a1")
-    first, second = await asyncio.gather(stage.online("a1"), stage.online("a1"), return_exceptions=True)
+    opening = asyncio.gather(stage.online("a1"), stage.online("a1"), return_exceptions=True)
+    first: Any
+    second: Any
+    first, second = await opening
     assert isinstance(first, errors.Conflict) and first.reason == "SUPERSEDED"
     assert isinstance(second, Stream)
     assert stage.sessions.get("a1") is second.session
