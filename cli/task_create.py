@@ -59,10 +59,26 @@ async def create(
         labels=words.pairs("--label", label),
         attempts_max=attempts_max,
     )
+    _set_requirement(spec, require, executor, agent)
+    _set_times(spec, run_timeout, silence_timeout, start, queue_deadline)
+    ask = task_service_pb2.CreateTaskRequest(spec=spec, request_id=request_id(request), validate_only=validate_only)
+    task = (await session.call(session.tasks.CreateTask, ask)).task
+    if wait and not validate_only:
+        return await task_watch.to_the_end(session, [task.name])
+    session.output.one(task, lambda task: output.cell("valid" if validate_only else f"filed {task.name}"))
+    return None
+
+
+def _set_requirement(spec: task_pb2.TaskSpec, require: list[str] | None, executor: str, agent: str) -> None:
     if require or executor or agent:
         spec.requirement.capabilities.extend(require or ())
         spec.requirement.executor = executor
         spec.requirement.agent = words.full_name("agents", agent) if agent else ""
+
+
+def _set_times(
+    spec: task_pb2.TaskSpec, run_timeout: str, silence_timeout: str, start: str, queue_deadline: str
+) -> None:
     if run_timeout:
         spec.run_timeout.CopyFrom(words.duration("--run-timeout", run_timeout))
     if silence_timeout:
@@ -71,9 +87,3 @@ async def create(
         spec.start_time.CopyFrom(words.time_stamp("--start", start))
     if queue_deadline:
         spec.queue_deadline.CopyFrom(words.time_stamp("--queue-deadline", queue_deadline))
-    ask = task_service_pb2.CreateTaskRequest(spec=spec, request_id=request_id(request), validate_only=validate_only)
-    task = (await session.call(session.tasks.CreateTask, ask)).task
-    if wait and not validate_only:
-        return await task_watch.to_the_end(session, [task.name])
-    session.output.one(task, lambda task: output.cell("valid" if validate_only else f"filed {task.name}"))
-    return None
