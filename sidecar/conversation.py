@@ -23,7 +23,7 @@ from sidecar.core.lease import Lease
 from sidecar.core.slots import Answer, Phase
 from sidecar.holdings import Holdings
 from sidecar.ledger import Ledger, Sequenced
-from sidecar.stream import Ended, Outgoing, Stream, cause_of
+from sidecar.stream import BATCH_FEATURE, Ended, Outgoing, Stream, cause_of
 
 log = logs.get(__name__)
 
@@ -142,6 +142,7 @@ class Conversation:
             host=desk.host[:128],
             self_test=None if self_test is None else translate.to_self_test(self_test),
             draining=desk.closing(),
+            features=[BATCH_FEATURE],
         )
         return attach_pb2.AttachRequest(ack=desk.ledger.ack if desk.ledger.session else 0, hello=hello)
 
@@ -181,7 +182,7 @@ class Conversation:
         else:
             desk.ledger.open(welcome.session)
         self.welcomed = True
-        self._outgoing.start(desk.ledger.ack)
+        self._outgoing.start(desk.ledger.ack, batched=BATCH_FEATURE in welcome.features)
         readopted = set(translate.holdings(welcome.holdings))
         for holding in self._listed:
             if holding not in readopted:

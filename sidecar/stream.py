@@ -24,6 +24,15 @@ from kit import errors, status
 #: Messages read and not yet applied. More than a hub sends in one go (slots and their revokes); then the hub waits.
 INBOUND_COUNT_MAX = 256
 
+#: Messages that travel as one: what the contract allows.
+BATCH_COUNT_MAX = 64
+
+#: Bytes that travel as one; a report with all of its artefacts may be larger, and travels alone.
+BATCH_BYTES_MAX = 512 * 1024
+
+#: The optional part of the protocol that this is.
+BATCH_FEATURE = "batch"
+
 Sequenced = attach_pb2.Report | attach_pb2.Goodbye
 
 
@@ -64,11 +73,16 @@ class Outgoing:
         self._heartbeat_due = False
         #: The ack that the other side has; None before `start`.
         self._acked: int | None = None
+        self._batched = False
         self._wake = asyncio.Event()
 
-    def start(self, acked: int) -> None:
-        """The hub has answered hello: from here on messages are written. It knows the ack `acked`."""
+    def start(self, acked: int, *, batched: bool = False) -> None:
+        """The hub has answered hello: from here on messages are written. It knows the ack `acked`.
+
+        `batched`: it takes several messages as one.
+        """
         self._acked = acked
+        self._batched = batched
         self._wake.set()
 
     def say(self, messages: Iterable[tuple[int, Sequenced]]) -> None:
@@ -98,16 +112,32 @@ class Outgoing:
             return None
         ack = self._ack()
         if self._sequenced:
-            seq, body = self._sequenced.popleft()
-            if isinstance(body, attach_pb2.Report):
-                return attach_pb2.AttachRequest(seq=seq, ack=ack, report=body)
-            return attach_pb2.AttachRequest(seq=seq, ack=ack, goodbye=body)
+            first = _numbered(*self._sequenced.popleft(), ack)
+            return self._with_more(first, ack) if self._batched and self._sequenced else first
         if self._heartbeat_due:
             self._heartbeat_due = False
             return attach_pb2.AttachRequest(ack=ack, heartbeat=self._heartbeat())
         if (chunk := self._log()) is not None:
             return attach_pb2.AttachRequest(ack=ack, log=chunk)
         return attach_pb2.AttachRequest(ack=ack) if ack > self._acked else None
+
+
+    def _with_more(self, first: attach_pb2.AttachRequest, ack: int) -> attach_pb2.AttachRequest:
+        """`first` and what else waits, as one message that stays well below the limit of the wire."""
+        made = attach_pb2.AttachRequest(ack=ack, batch=attach_pb2.AttachRequestBatch(messages=[first]))
+        size = first.ByteSize()
+        while self._sequenced and len(made.batch.messages) < BATCH_COUNT_MAX:
+            size += self._sequenced[0][1].ByteSize()
+            if size > BATCH_BYTES_MAX:
+                break
+            made.batch.messages.append(_numbered(*self._sequenced.popleft(), ack))
+        return made if len(made.batch.messages) > 1 else first
+
+
+def _numbered(seq: int, body: Sequenced, ack: int) -> attach_pb2.AttachRequest:
+    if isinstance(body, attach_pb2.Report):
+        return attach_pb2.AttachRequest(seq=seq, ack=ack, report=body)
+    return attach_pb2.AttachRequest(seq=seq, ack=ack, goodbye=body)
 
 
 class Stream:
@@ -129,7 +159,8 @@ class Stream:
         try:
             async for message in self._call:
                 heard()
-                await self._inbound.put(message)
+                for one in message.batch.messages if message.HasField("batch") else (message,):
+                    await self._inbound.put(one)
             end = Ended("END_OF_STREAM", "the hub ended the stream")
         except grpc.aio.AioRpcError as error:
             end = Ended.of(status.from_rpc_error(error))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from hub.core.agent import Offer
@@ -9,6 +11,12 @@ from hub.core.change import Change
 from hub.core.holding import Holding
 from hub.core.repo import Repo
 from hub.core.task import ArtifactInfo, Failure, Receipt, Result, Task, TaskSpec
+
+BATCH: Final = "batch"
+"""Feature: several messages may travel as one. A write and a read of grpc.aio cost more than what is in them."""
+
+FEATURES: Final = (BATCH,)
+"""What the hub knows."""
 
 # From the sidecar.
 
@@ -59,6 +67,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     host: str = ""
     self_test: SelfTest | None = None
     draining: bool = False
+    features: frozenset[str] = frozenset()
+    """Optional parts of the protocol that the sidecar knows."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,6 +24,10 @@ from kit import errors, ledger
 REPORTS_MAX: Final = 64
 """Reports read and not applied yet; beyond it the stream is not read, and the sidecar waits."""
 
+ACK_DELAY_S: Final = 0.004
+"""How long an ack waits for a message to ride on: a message by itself costs the hub as much as an assignment, and
+what a sidecar does meanwhile does not wait for it."""
+
 MISSED_MAX: Final = 2
 """A holding that this many heartbeats in a row do not list is lost: one may have been on its way with the ack."""
 
@@ -71,6 +75,8 @@ class Stream:
         self._desired: attach.Desired | None = None
         self._goaway: attach.Goaway | None = None
         self._acked = session.stored
+        self._ack_due = False
+        self._ack_timer: asyncio.TimerHandle | None = None
         self._ended = False
         #: Goodbye was said and is carried out.
         self.left = False
@@ -105,15 +111,22 @@ class Stream:
         self._wake.set()
 
     def ack(self, *, again: bool = False) -> None:
-        """There may be a new ack to write; `again`: the last one seems to be lost."""
+        """There may be a new ack to write, soon; `again`: the last one seems to be lost, so at once."""
         if again:
             self._acked = -1
-        self._wake.set()
+            self._tell_ack()
+        elif self._ack_timer is None:
+            self._ack_timer = asyncio.get_running_loop().call_later(ACK_DELAY_S, self._tell_ack)
 
     def fail(self, problem: errors.Problem) -> None:
         """Cut the stream with this problem."""
         self.problem = self.problem or problem
         self.cut.set()
+
+    def _tell_ack(self) -> None:
+        self._ack_timer = None
+        self._ack_due = True
+        self._wake.set()
 
     async def next(self) -> list[Out]:
         """What is to be written now, in this order; waits until there is something. Empty: the stream ends."""
@@ -139,10 +152,11 @@ class Stream:
         if self._goaway is not None:
             found.append(Out(0, ack, self._goaway))
             self._goaway, self._ended = None, True
-        if not found and ack > self._acked:
+        if not found and ack > self._acked and (self._ack_due or self._ended):
             found.append(Out(0, ack, None))
         if found:
             self._acked = ack
+            self._ack_due = False
         return found
 
 

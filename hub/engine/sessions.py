@@ -291,10 +291,12 @@ class Sessions:
             told = session.told.pop(holding, None)
             if revoke and told is not None:
                 session.say(attach.Revoke(holding, revoke, "the hub took it back"))
-        for agent, holding in moves.placed:
-            session = self._sessions.get(agent)
-            if session is not None:
-                self._assign(session, holding, first=True)
+        placed = [(self._sessions[agent], holding) for agent, holding in moves.placed if agent in self._sessions]
+        if placed:
+            # One snapshot for all: a commit often places dozens.
+            found = self._ctx.store.read(lambda reader: [_assignment(reader, holding) for _, holding in placed])
+            for (session, holding), assign in zip(placed, found, strict=True):
+                self._say(session, holding, assign, first=True)
 
     def _committed(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -303,8 +305,10 @@ class Sessions:
             elif event.type in ("agent.draining", "agent.resumed"):
                 self.nudge(event.subject.removeprefix("agents/"))
 
-    def _assign(self, session: Session, holding: Holding, *, first: bool = False) -> None:
-        found = self._ctx.store.read(lambda reader: _assignment(reader, holding))
+    def _assign(self, session: Session, holding: Holding) -> None:
+        self._say(session, holding, self._ctx.store.read(lambda reader: _assignment(reader, holding)))
+
+    def _say(self, session: Session, holding: Holding, found: attach.Assign | None, *, first: bool = False) -> None:
         if found is None or found.task.agent != session.agent:
             return  # taken back meanwhile: the next commit says so
         task = found.task

@@ -177,6 +177,9 @@ def lose(
     fields = lifecycle.end_attempt(txn, task, AttemptOutcome.LOST, now, failure=failure, revoke=revoke)
     if agent_died and agent not in task.killed_agents:
         task = _noted(txn, task, agent)
+    if decision.verb is retry.Verb.KILL:
+        told = f"it was lost with {len(task.killed_agents)} different agents, last: {message}"
+        failure = msgspec.structs.replace(failure, reason=decision.reason, message=told)
     return carry_out(txn, task, decision, failure, now, fields | {"reason": reason}, avoid=agent)
 
 

@@ -27,7 +27,7 @@ from hub.engine.sessions import Sessions
 from hub.engine.tail import Tails
 from hub.engine.worker import Worker
 from hub.rpc import caller, translate, translate_attach
-from kit import errors, interceptors, logs
+from kit import errors, interceptors, logs, validation
 
 log = logs.get(__name__)
 
@@ -79,13 +79,34 @@ class Attach:
             try:
                 message = await anext(messages, None)
             except errors.Invalid as problem:
-                await _excuse(stream, problem)
+                await self._mend(stream, problem)
                 continue
             if message is None:
                 break
             self._sessions.heard(stream.session, message.ack)
             await self._take(stream, message)
         await stream.reports.put(None)
+
+    async def _mend(self, stream: Stream, problem: errors.Invalid) -> None:
+        """A message breaks the rules: of a batch only those that do are excused, the others are taken."""
+        message = problem.subject
+        if not isinstance(message, attach_pb2.AttachRequest) or message.WhichOneof("body") != "batch":
+            await _excuse(stream, problem)
+            return
+        for one in message.batch.messages:
+            try:
+                validation.check(one, "Attach")
+            except errors.Invalid as own:
+                own.subject = one
+                await _excuse(stream, own)
+            else:
+                await self._take_inner(stream, one)
+
+    async def _take_inner(self, stream: Stream, message: attach_pb2.AttachRequest) -> None:
+        if message.WhichOneof("body") == "batch":
+            raise errors.Invalid.of("batch", "holds a batch", reason="PROTOCOL")
+        self._sessions.heard(stream.session, message.ack)
+        await self._take(stream, message)
 
     async def _take(self, stream: Stream, message: attach_pb2.AttachRequest) -> None:
         body = message.WhichOneof("body")
@@ -97,6 +118,9 @@ class Attach:
             case "report":
                 report = translate_attach.read_report(message.report)
                 await stream.session.receive(stream, Sequenced(message.seq, report))
+            case "batch":
+                for one in message.batch.messages:
+                    await self._take_inner(stream, one)
             case "log":
                 chunk = translate_attach.read_log(message.log)
                 if chunk.holding in stream.session.holds():
@@ -125,11 +149,12 @@ async def _first(messages: Requests) -> attach_pb2.AttachRequest:
 
 async def _write(stream: Stream, context: Call, version: str) -> str:
     """Write what there is to say until the stream ends; how it ended."""
-    while batch := await stream.next():
-        for out in batch:
-            await context.write(translate_attach.response(out, version))
-            if isinstance(out.body, attach.Goaway):
-                return out.body.reason.lower()
+    batched = attach.BATCH in stream.session.hello.features
+    while outs := await stream.next():
+        for message in translate_attach.responses(outs, version, batched=batched):
+            await context.write(message)
+        if isinstance(last := outs[-1].body, attach.Goaway):
+            return last.reason.lower()
     return "goodbye" if stream.left else "lost"
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import assert_never
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, assert_never
 
 from agentcom.v1 import agent_pb2, attach_pb2, task_pb2
 from hub.core import attach
@@ -12,6 +12,12 @@ from hub.core.holding import Holding
 from hub.core.task import Kind, Tier
 from hub.engine.session import Out
 from hub.rpc import translate
+
+BATCH_COUNT_MAX: Final = 64
+"""Messages that travel as one: what the contract allows."""
+
+BATCH_BYTES_FULL: Final = 512 * 1024
+"""A batch of this size is sent: with one more message of the largest size it stays well below the limit of the wire."""
 
 
 def read_hello(message: attach_pb2.Hello) -> attach.Hello:
@@ -25,6 +31,7 @@ def read_hello(message: attach_pb2.Hello) -> attach.Hello:
         host=message.host,
         self_test=read_self_test(message.self_test) if message.HasField("self_test") else None,
         draining=message.draining,
+        features=frozenset(message.features),
     )
 
 
@@ -113,9 +120,35 @@ def read_holdings(messages: Iterable[task_pb2.Holding]) -> tuple[Holding, ...]:
     return tuple([translate.read_holding(message) for message in messages])
 
 
-def response(out: Out, version: str) -> attach_pb2.AttachResponse:
-    """A message to write; `version` is the hub's own."""
-    message = attach_pb2.AttachResponse(seq=out.seq, ack=out.ack)
+def responses(outs: Sequence[Out], version: str, *, batched: bool) -> Iterator[attach_pb2.AttachResponse]:
+    """The messages to write, in their order; `batched`: several of them may travel as one. `version` is the hub's
+    own.
+    """
+    at = 0
+    while at < len(outs):
+        end = at + 1
+        message = attach_pb2.AttachResponse()
+        if batched and at + 1 < len(outs) and _may_share(outs[at]) and _may_share(outs[at + 1]):
+            end = at
+            while end < len(outs) and _may_share(outs[end]) and end - at < BATCH_COUNT_MAX:
+                one = message.batch.messages.add()
+                _write_response(outs[end], version, one)
+                end += 1
+                if message.ByteSize() > BATCH_BYTES_FULL:
+                    break
+            message.ack = outs[end - 1].ack
+        else:
+            _write_response(outs[at], version, message)
+        yield message
+        at = end
+
+
+def _may_share(out: Out) -> bool:
+    return not isinstance(out.body, attach.Welcome | attach.Goaway)
+
+
+def _write_response(out: Out, version: str, message: attach_pb2.AttachResponse) -> None:
+    message.seq, message.ack = out.seq, out.ack
     match out.body:
         case None:
             pass
@@ -134,7 +167,6 @@ def response(out: Out, version: str) -> attach_pb2.AttachResponse:
             translate.write_duration(out.body.retry_delay_s, message.goaway.retry_delay)
         case _:
             assert_never(out.body)
-    return message
 
 
 def write_assign(assign: attach.Assign, into: attach_pb2.Assign) -> None:
@@ -172,3 +204,4 @@ def _write_welcome(welcome: attach.Welcome, into: attach_pb2.Welcome) -> None:
     for holding in welcome.holdings:
         translate.write_holding(holding, into.holdings.add())
     into.received_seq = welcome.received_seq
+    into.features.extend(attach.FEATURES)

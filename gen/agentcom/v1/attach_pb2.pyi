@@ -42,6 +42,7 @@ class AttachRequest(_message.Message):
     REPORT_FIELD_NUMBER: _builtins.int
     LOG_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """1, 2, 3, ... per session for reports and goodbye; 0 for hello, heartbeat and log."""
     ack: _builtins.int
@@ -66,6 +67,10 @@ class AttachRequest(_message.Message):
     def goodbye(self) -> Global___Goodbye:
         """The end, on purpose. Without it the end of the stream means "lost"."""
 
+    @_builtins.property
+    def batch(self) -> Global___AttachRequestBatch:
+        """Several messages in one; seq is 0 and theirs count."""
+
     def __init__(
         self,
         *,
@@ -76,16 +81,41 @@ class AttachRequest(_message.Message):
         report: Global___Report | None = ...,
         log: Global___LogChunk | None = ...,
         goodbye: Global___Goodbye | None = ...,
+        batch: Global___AttachRequestBatch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "report", b"report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "body", b"body", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "body", b"body", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "report", b"report", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "batch", b"batch", "body", b"body", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "report", b"report", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "heartbeat", "report", "log", "goodbye"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "heartbeat", "report", "log", "goodbye", "batch"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
 Global___AttachRequest: _TypeAlias = AttachRequest  # noqa: Y015
+
+@_typing.final
+class AttachRequestBatch(_message.Message):
+    """Several messages of the sidecar's in one, to be taken in their order. Only sent when the hub's welcome lists the feature "batch"."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttachRequest]:
+        """At least one and at most 64; no hello and no batch among them."""
+
+    def __init__(
+        self,
+        *,
+        messages: _abc.Iterable[Global___AttachRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttachRequestBatch: _TypeAlias = AttachRequestBatch  # noqa: Y015
 
 @_typing.final
 class AttachResponse(_message.Message):
@@ -100,6 +130,7 @@ class AttachResponse(_message.Message):
     REVOKE_FIELD_NUMBER: _builtins.int
     DESIRED_FIELD_NUMBER: _builtins.int
     GOAWAY_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """1, 2, 3, ... per session for assign and revoke; 0 otherwise."""
     ack: _builtins.int
@@ -124,6 +155,10 @@ class AttachResponse(_message.Message):
     def goaway(self) -> Global___Goaway:
         """The hub goes away, or this session must end."""
 
+    @_builtins.property
+    def batch(self) -> Global___AttachResponseBatch:
+        """Several messages in one; seq is 0 and theirs count."""
+
     def __init__(
         self,
         *,
@@ -134,16 +169,41 @@ class AttachResponse(_message.Message):
         revoke: Global___Revoke | None = ...,
         desired: Global___Desired | None = ...,
         goaway: Global___Goaway | None = ...,
+        batch: Global___AttachResponseBatch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "body", b"body", "desired", b"desired", "goaway", b"goaway", "revoke", b"revoke", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "batch", b"batch", "body", b"body", "desired", b"desired", "goaway", b"goaway", "revoke", b"revoke", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "assign", b"assign", "body", b"body", "desired", b"desired", "goaway", b"goaway", "revoke", b"revoke", "seq", b"seq", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "assign", b"assign", "batch", b"batch", "body", b"body", "desired", b"desired", "goaway", b"goaway", "revoke", b"revoke", "seq", b"seq", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["welcome", "assign", "revoke", "desired", "goaway"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["welcome", "assign", "revoke", "desired", "goaway", "batch"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
 Global___AttachResponse: _TypeAlias = AttachResponse  # noqa: Y015
+
+@_typing.final
+class AttachResponseBatch(_message.Message):
+    """Several messages of the hub's in one, to be taken in their order. Only sent when the hello lists the feature "batch"."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttachResponse]:
+        """At least one and at most 64; no welcome and no batch among them."""
+
+    def __init__(
+        self,
+        *,
+        messages: _abc.Iterable[Global___AttachResponse] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttachResponseBatch: _TypeAlias = AttachResponseBatch  # noqa: Y015
 
 @_typing.final
 class Hello(_message.Message):
