@@ -129,12 +129,13 @@ def responses(outs: Sequence[Out], version: str, *, batched: bool) -> Iterator[a
         end = at + 1
         message = attach_pb2.AttachResponse()
         if batched and at + 1 < len(outs) and _may_share(outs[at]) and _may_share(outs[at + 1]):
-            end = at
+            end, size = at, 0
             while end < len(outs) and _may_share(outs[end]) and end - at < BATCH_COUNT_MAX:
                 one = message.batch.messages.add()
                 _write_response(outs[end], version, one)
                 end += 1
-                if message.ByteSize() > BATCH_BYTES_FULL:
+                size += one.ByteSize()
+                if size > BATCH_BYTES_FULL:
                     break
             message.ack = outs[end - 1].ack
         else:

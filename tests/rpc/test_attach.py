@@ -51,7 +51,13 @@ class Sidecar:
         return self.seq
 
     async def hello(
-        self, *holdings: Holding, slots: int = 1, session: str = "", passed: bool = True, **offer: Any
+        self,
+        *holdings: Holding,
+        slots: int = 1,
+        session: str = "",
+        passed: bool = True,
+        features: tuple[str, ...] = (),
+        **offer: Any,
     ) -> None:
         await self.send(
             hello=attach_pb2.Hello(
@@ -66,6 +72,7 @@ class Sidecar:
                     **offer,
                 ),
                 self_test=agent_pb2.SelfTest(passed=passed),
+                features=features,
             )
         )
 
@@ -642,3 +649,67 @@ async def test_output_flows_only_while_somebody_watches(house: Theatre) -> None:
         assert (piece.text, piece.dropped_bytes, piece.generation, piece.end) == ("hello", 3, 1, False)
         await sidecar.completed(holding)
         assert (await anext(pieces)).end
+
+
+def numbered(seq: int, holding: Holding, summary: str = "done") -> attach_pb2.AttachRequest:
+    completed = attach_pb2.Completed(result=task_pb2.Result(summary=summary))
+    return attach_pb2.AttachRequest(seq=seq, report=attach_pb2.Report(holding=proto(holding), completed=completed))
+
+
+async def test_assignments_of_one_commit_travel_as_one_to_a_sidecar_that_knows_how(house: Theatre) -> None:
+    tasks = [await house.stage.submit() for _ in range(3)]
+    sidecar = await house.sidecar()
+    welcome = await sidecar.welcome(slots=3, features=("batch",))
+    assert list(welcome.features) == ["batch"]
+    await house.stage.dispatch()
+    batch = (await sidecar.next("batch")).batch.messages
+    assert [message.assign.holding.task for message in batch] == [f"tasks/{task}" for task in tasks]
+    assert [message.seq for message in batch] == [1, 2, 3]
+
+
+async def test_a_sidecar_that_does_not_know_batches_gets_none(house: Theatre) -> None:
+    tasks = [await house.stage.submit() for _ in range(3)]
+    sidecar = await house.sidecar()
+    await sidecar.welcome(slots=3)
+    await house.stage.dispatch()
+    assert [(await sidecar.assigned()).task for _ in tasks] == tasks
+
+
+async def test_reports_that_travel_as_one_are_taken_in_their_order(house: Theatre) -> None:
+    tasks = [await house.stage.submit() for _ in range(2)]
+    sidecar = await house.sidecar()
+    await sidecar.welcome(slots=2)
+    await house.stage.dispatch()
+    held = [await sidecar.assigned() for _ in tasks]
+    messages = [numbered(seq, holding) for seq, holding in enumerate(held, start=1)]
+    await sidecar.send(batch=attach_pb2.AttachRequestBatch(messages=messages))
+    await sidecar.acked(2)
+    assert [house.stage.state(task) for task in tasks] == [State.SUCCEEDED] * 2
+
+
+async def test_a_report_of_a_batch_that_breaks_the_contract_fails_alone(house: Theatre) -> None:
+    tasks = [await house.stage.submit() for _ in range(2)]
+    sidecar = await house.sidecar()
+    await sidecar.welcome(slots=2)
+    await house.stage.dispatch()
+    bad, good = [await sidecar.assigned() for _ in tasks]
+    messages = [numbered(1, bad, "x" * 5000), numbered(2, good)]
+    await sidecar.send(batch=attach_pb2.AttachRequestBatch(messages=messages))
+    await sidecar.acked(2)
+    assert house.stage.state(good.task) is State.SUCCEEDED
+    failure = house.stage.task(bad.task).failure
+    assert failure is not None and failure.reason == "REPORT_INVALID"
+
+
+@pytest.mark.parametrize("inner", ["hello", "batch"])
+async def test_a_batch_holds_neither_hello_nor_batch(house: Theatre, inner: str) -> None:
+    sidecar = await house.sidecar()
+    await sidecar.welcome()
+    hello = attach_pb2.Hello(agent="agents/a1", offer=agent_pb2.Offer(slots=1))
+    message = attach_pb2.AttachRequest(hello=hello)
+    if inner == "batch":
+        message = attach_pb2.AttachRequest(batch=attach_pb2.AttachRequestBatch(messages=[attach_pb2.AttachRequest()]))
+    await sidecar.send(batch=attach_pb2.AttachRequestBatch(messages=[message]))
+    problem = await sidecar.problem()
+    assert isinstance(problem, errors.Invalid)
+    assert [violation.field for violation in problem.violations] == [inner]

@@ -213,3 +213,5 @@ async def test_a_used_join_key_is_refused_with_the_hubs_words(served, tmp_path):
     async with sidecar(tmp_path, "--hub", address, AGENTCOM_SIDECAR_HUB_JOIN_KEY="k") as process:
         code, said = await process.end()
     assert (code, said) == (1, "agentcom-sidecar: the join key is not known\n")
+    kept = state.read_identity(tmp_path).request_id
+    assert kept == hub.enrolment_requests[0].request_id, "it must be on the disk before the call, for the next try"

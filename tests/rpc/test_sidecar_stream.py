@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from agentcom.v1 import agent_pb2, task_pb2
+from agentcom.v1 import agent_pb2, attach_pb2, task_pb2
 from kit import channel, errors, ledger
 from kit.clock import ManualClock
+from sidecar import stream
 from sidecar.core.assignment import Done
 from sidecar.core.offer import Offer
 from sidecar.journal import Journal
@@ -266,49 +267,6 @@ async def test_a_message_that_comes_again_after_a_resume_is_applied_once(rig):
         assert rig.hands.running == [task, holding(2)] or rig.hands.running == [task]
 
 
-async def test_an_order_that_was_read_but_not_applied_when_the_stream_was_cut_is_applied_after_the_resume(rig, monkeypatch):
-    running, blocked, revoked = holding(1), holding(2), holding(3)
-    async with rig.sidecar(replace(SETTINGS, offer=msgspec.structs.replace(SETTINGS.offer, slots=4))) as sidecar:
-        line = await attached(rig)
-        controls = {}
-        for task in (running, revoked):
-            line.assign(task)
-            await line.report()
-            controls[task] = (await rig.hands.begun())[1]
-        real, gates, waiting = sidecar.session.holdings._journal.append, [asyncio.Event(), asyncio.Event()], []
-        entered = asyncio.Queue()
-
-        async def slow(*records):
-            waiting.append(records)
-            entered.put_nowait(None)
-            await gates[len(waiting) - 1].wait()
-            await real(*records)
-
-        async with asyncio.timeout(PATIENCE_S):
-            monkeypatch.setattr(sidecar.session.holdings._journal, "append", slow)
-            line.assign(blocked)
-            await entered.get()
-            line.assign(holding(4))
-            line.revoke(revoked)  # waits behind the journal in one batch with the assignment before it
-            while sidecar.session._conversation._stream_waiting() < 2:
-                await asyncio.sleep(0)
-            gates[0].set()
-            await entered.get()
-        sidecar.session._conversation.cut()
-        monkeypatch.setattr(sidecar.session.holdings._journal, "append", real)
-        line = await rig.hub.line()
-        acked = (await line.next("hello")).ack
-        assert acked == 3
-        line.welcome("s1", resumed=True, holdings=[running, blocked, revoked], received=2)
-        line.seq = acked
-        gates[1].set()
-        line.assign(holding(4))
-        line.revoke(revoked)
-        while (report := await line.report()).WhichOneof("outcome") != "failed":
-            pass
-        assert report.holding == proto(revoked)
-
-
 async def test_a_revoked_holding_is_stopped_and_told_with_its_saved_work(rig):
     task = holding(1)
     async with rig.sidecar():
@@ -387,12 +345,12 @@ async def test_a_holding_that_two_desireds_leave_out_is_stopped_although_the_rev
         line.assign(task)
         await line.report()
         _, control = await rig.hands.begun()
-        for _ in range(3):
-            await line.next("heartbeat")
-            line.desired(next_s=0.05)
-            if control.stop.is_set():
+        for _ in range(20):
+            message = await line.next("heartbeat", "report")
+            if message.WhichOneof("body") == "report":
                 break
-        assert (await line.report()).failed.stopped
+            line.desired(next_s=0.05)
+        assert message.report.failed.stopped
         assert control.stop.reason == "NOT_DESIRED"
 
 
@@ -552,3 +510,49 @@ async def test_a_refusal_after_a_welcome_is_tried_again(rig):
         line = await attached(rig)
         line.fail(errors.Unauthenticated("the store was restored from an old backup"))
         await (await rig.hub.line()).next("hello")
+
+
+async def test_assignments_that_travel_as_one_are_each_taken(rig):
+    tasks = [holding(1), holding(2)]
+    async with rig.sidecar():
+        line = await attached(rig)
+        messages = [
+            attach_pb2.AttachResponse(seq=seq, assign=attach.assign(task)) for seq, task in enumerate(tasks, start=1)
+        ]
+        line.send(batch=attach_pb2.AttachResponseBatch(messages=messages))
+        reports = [await line.report() for _ in tasks]
+        assert [report.holding for report in reports] == [proto(task) for task in tasks]
+        assert {report.WhichOneof("outcome") for report in reports} == {"accepted"}
+
+
+def outgoing(*, batched: bool) -> stream.Outgoing:
+    made = stream.Outgoing(ack=lambda: 7, heartbeat=attach_pb2.Heartbeat, log=lambda: None)
+    made.start(0, batched=batched)
+    return made
+
+
+def reports(count: int, text: str = "") -> list[tuple[int, attach_pb2.Report]]:
+    failed = attach_pb2.Failed(failure=task_pb2.Failure(evidence=text))
+    return [(seq, attach_pb2.Report(holding=proto(holding(seq)), failed=failed)) for seq in range(1, count + 1)]
+
+
+async def test_reports_travel_as_one_when_the_hub_knows_how():
+    out = outgoing(batched=True)
+    out.say(reports(stream.BATCH_COUNT_MAX + 1))
+    message = await out.next()
+    assert [one.seq for one in message.batch.messages] == list(range(1, stream.BATCH_COUNT_MAX + 1))
+    assert (message.seq, message.ack) == (0, 7)
+    assert (await out.next()).seq == stream.BATCH_COUNT_MAX + 1
+
+
+async def test_reports_travel_alone_when_the_hub_does_not():
+    out = outgoing(batched=False)
+    out.say(reports(2))
+    assert [(await out.next()).seq for _ in range(2)] == [1, 2]
+
+
+async def test_a_batch_stays_well_below_the_limit_of_the_wire():
+    out = outgoing(batched=True)
+    out.say(reports(3, "x" * (stream.BATCH_BYTES_MAX * 2 // 5)))
+    assert [one.seq for one in (await out.next()).batch.messages] == [1, 2]
+    assert (await out.next()).seq == 3

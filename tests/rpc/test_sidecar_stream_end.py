@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from agentcom.v1 import task_pb2
+import pytest
+
+from agentcom.v1 import attach_pb2, task_pb2
 from kit import errors
 from sidecar.core.assignment import Artifact, Done, Failure, NotDone, Receipt
 from sidecar.core.session import State
 from sidecar.core.tail import BUFFER_BYTES_MAX, CHUNK_BYTES_MAX
 from sidecar.journal import Journal
+from sidecar.stream import Outgoing
 from tests.rpc.test_sidecar_stream import SETTINGS, attached
 from tests.rpc.test_sidecar_stream import rig as rig  # the fixture
 from tests.support import attach
@@ -263,3 +266,62 @@ async def test_a_finished_holding_that_is_revoked_is_told_no_more_after_a_restar
         await line.report()
         assert task not in sidecar.session.holdings.slots
     assert attach.holding(1) not in [left.holding for left in Journal(rig.folder).still_open()]
+
+
+class SlowJournal:
+    """Holds back every append until the gate is opened."""
+
+    def __init__(self, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.entered = asyncio.Event()
+        self.gate = asyncio.Event()
+        self._append = journal.append
+        monkeypatch.setattr(journal, "append", self.append)
+
+    async def append(self, *records):
+        self.entered.set()
+        await self.gate.wait()
+        await self._append(*records)
+
+
+async def test_an_assignment_whose_journal_write_outlives_its_stream_is_begun(rig, monkeypatch):
+    task = holding(1)
+    async with rig.sidecar() as sidecar:
+        line = await attached(rig)
+        slow = SlowJournal(sidecar.session.holdings._journal, monkeypatch)
+        line.assign(task)
+        async with asyncio.timeout(attach.PATIENCE_S):
+            await slow.entered.wait()
+        sidecar.session._conversation.cut()
+        line = await rig.hub.line()
+        hello = await line.next("hello")
+        assert hello.ack == 0, "what is not in the journal is not acked"
+        slow.gate.set()
+        line.welcome("s1", resumed=True, holdings=[task])
+        line.assign(task)
+        assert (await line.report()).WhichOneof("outcome") == "accepted"
+        assert (await rig.hands.begun())[0].holding == task
+
+
+async def test_the_end_of_a_stream_does_not_overtake_the_word_before_it(rig, monkeypatch):
+    async with rig.sidecar() as sidecar:
+        line = await attached(rig)
+        slow = SlowJournal(sidecar.session.holdings._journal, monkeypatch)
+        line.assign(holding(1))
+        async with asyncio.timeout(attach.PATIENCE_S):
+            await slow.entered.wait()
+        line.goaway("DELETED", final=True)
+        line.fail(errors.Unavailable("cut"))
+        await line.end()
+        slow.gate.set()
+        assert (await sidecar.end()).reason == "DELETED"
+
+
+async def test_nothing_but_hello_is_written_before_the_welcome():
+    outgoing = Outgoing(ack=lambda: 7, heartbeat=attach_pb2.Heartbeat, log=lambda: None)
+    outgoing.say([(1, attach_pb2.Goodbye(reason="x"))])
+    waiting = asyncio.create_task(outgoing.next())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    outgoing.start(acked=7)
+    assert (await waiting).seq == 1
