@@ -18,7 +18,8 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.http2.ping_timeout_ms", int(wire.PING_TIMEOUT_S * 1000)),
     ("grpc.http2.max_pings_without_data", 0),  # without this an idle stream falls silent after three pings
     ("grpc.initial_reconnect_backoff_ms", int(RECONNECT_BASE_S * 1000)),
-    ("grpc.min_reconnect_backoff_ms", int(RECONNECT_BASE_S * 1000)),
+    # grpc.min_reconnect_backoff_ms stays unset: it also bounds each attempt to connect, and a hub that a thousand
+    # sidecars come back to needs longer than 200 ms for some of them.
     ("grpc.max_reconnect_backoff_ms", int(RECONNECT_CAP_S * 1000)),
     ("grpc.max_receive_message_length", wire.MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", wire.MESSAGE_BYTES_MAX),
