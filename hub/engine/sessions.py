@@ -33,6 +33,9 @@ log = logs.get(__name__)
 RETRY_DELAY_S: Final = 1.0
 """Asked of the sidecars when the hub goes away: it is usually back soon, and they add their own jitter."""
 
+RETRY_LEASE_SHARE: Final = 0.25
+"""Of a lease: how soon a sidecar is asked to come back when the store took nothing."""
+
 STUCK_GRACE_S: Final = 60.0
 """The sidecar ends an attempt that is silent for too long; the hub steps in this much later, when the sidecar did not.
 """
@@ -127,7 +130,9 @@ class Sessions:
             entered = await ctx.store.write(lambda txn: attaching.enter(txn, entry, now, roll=roll), essential=True)
             if session.stream is not stream:
                 raise errors.Conflict(f"another stream of agents/{hello.agent} came first", reason="SUPERSEDED")
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, errors.Exhausted | errors.Unavailable):
+                self.not_now(error)
             self.close(stream, "refused")
             raise
         session.seat = self._fleet.attach(entered.agent, hello.offer)
@@ -260,6 +265,15 @@ class Sessions:
     def be_patient(self) -> None:
         """Let no lease pass for one lease length: the hub itself was away (it started, or its loop stood still)."""
         self._patient_from = self._ctx.clock.monotonic()
+
+    def not_now(self, problem: errors.Problem) -> None:
+        """The store takes nothing, so nothing is acked and a stream ends; its sidecar keeps what it has to say.
+
+        It must be back, and its leases must hold, before they pass for a fault that is the hub's.
+        """
+        self.be_patient()
+        soon_s = self._ctx.settings.lease_s * RETRY_LEASE_SHARE
+        problem.retry_delay_s = min(problem.retry_delay_s or soon_s, soon_s)
 
     def go_away(self, agent: str, reason: str, *, final: bool) -> None:
         """End the stream of one agent with a last word."""

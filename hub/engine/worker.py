@@ -94,7 +94,8 @@ class Worker:
         batch = self._batch(stream, reports)
         try:
             await self._write(stream, batch)
-        except (errors.Exhausted, errors.Unavailable):
+        except (errors.Exhausted, errors.Unavailable) as problem:
+            self._sessions.not_now(problem)
             raise
         except Exception as error:
             if len(reports) == 1:

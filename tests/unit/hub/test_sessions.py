@@ -389,3 +389,17 @@ async def test_a_new_process_without_the_work_of_the_old_one_gives_it_back_as_lo
     await stage.online("a1")
     assert stage.state(holding.task) is State.QUEUED
     assert stage.task(holding.task).killed_agents == ("a1",)
+
+
+async def test_a_store_that_takes_nothing_costs_no_lease_and_calls_its_sidecars_back_soon(stage: Stage) -> None:
+    await stage.online("a1")
+    problem = errors.Exhausted("full", reason="STORE_FULL", retry_delay_s=30.0)
+    stage.clock.advance(29.0)
+    stage.sessions.not_now(problem)
+    assert problem.retry_delay_s == 7.5
+    stage.clock.advance(29.0)
+    assert stage.sessions.overdue(stage.clock.monotonic()) == []
+    stage.clock.advance(1.0)
+    assert stage.sessions.get("a1") is not None
+    stage.sessions.overdue(stage.clock.monotonic())
+    assert stage.sessions.get("a1") is None
