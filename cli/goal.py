@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,9 @@ app = typer.Typer(help="Goals: what you want of a repository.")
 
 Name = Annotated[str, typer.Argument(metavar="GOAL", help="goals/ID or ID")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="at most so many")]
+
+#: Where the goal is in a CreateGoalRequest.
+REQUEST_FIELD = "goal."
 
 COLUMNS: list[output.Column[goal_pb2.Goal]] = [
     ("GOAL", lambda goal: words.short_name(goal.name)),
@@ -39,7 +43,7 @@ CHANGE_COLUMNS: list[output.Column[change_pb2.Change]] = [
 ]
 
 
-def read(file: str) -> goal_pb2.Goal:
+def read(file: str) -> goalfile.Parsed:
     """The goal in a file, or on standard input for "-". Raises Invalid with the line of each mistake."""
     try:
         if file == "-":
@@ -49,7 +53,27 @@ def read(file: str) -> goal_pb2.Goal:
                 data = handle.read(goalfile.FILE_BYTES_MAX + 1)
     except OSError as error:
         raise errors.Invalid.of("FILE", f"{file}: {error.strerror}") from error
-    return goalfile.parse(data, file)
+    return goalfile.read(data, file)
+
+
+def in_file(problem: errors.Invalid, parsed: goalfile.Parsed) -> errors.Invalid:
+    """The hub's refusal of a goal in terms of the file that it came from: its own paths and lines."""
+    return errors.Invalid(
+        violations=[
+            parsed.locate(dataclasses.replace(one, field=one.field.removeprefix(REQUEST_FIELD)))
+            if one.field.startswith(REQUEST_FIELD)
+            else one
+            for one in problem.violations
+        ],
+        reason=problem.reason,
+    )
+
+
+def located(finding: goal_pb2.Finding, parsed: goalfile.Parsed) -> goal_pb2.Finding:
+    """What the linter says in terms of the file, too."""
+    field = f"plan.{finding.field}" if finding.field.startswith("tasks") else finding.field
+    there = parsed.locate(errors.Violation(field, finding.message))
+    return goal_pb2.Finding(rule=finding.rule, severity=finding.severity, field=there.field, message=there.description)
 
 
 @command(app, "submit")
@@ -65,11 +89,15 @@ async def submit(
     ] = None,
 ) -> int | None:
     """File a goal; one that brings its own plan starts at once."""
+    parsed = read(file)
     ask = goal_service_pb2.CreateGoalRequest(
-        goal=read(file), request_id=request_id(request), validate_only=validate_only
+        goal=parsed.goal, request_id=request_id(request), validate_only=validate_only
     )
-    reply = await session.call(session.goals.CreateGoal, ask)
-    for finding in reply.findings:
+    try:
+        reply = await session.call(session.goals.CreateGoal, ask)
+    except errors.Invalid as problem:
+        raise in_file(problem, parsed) from problem
+    for finding in (located(one, parsed) for one in reply.findings):
         print(words.plain(f"warning: {finding.field}: {finding.message}"), file=sys.stderr)
     if wait and not validate_only:
         return await goal_watch.watch(session, reply.goal.name)

@@ -33,8 +33,9 @@ async def lint(
     file: Annotated[str, typer.Argument(metavar="FILE", help="goal file (.md, .yaml); - is standard input")],
 ) -> int | None:
     """Tell what is wrong with a goal's plan; exit 1 when it would be refused. Nothing is filed."""
-    ask = goal_service_pb2.LintPlanRequest(goal=goal.read(file))
-    findings = list((await session.call(session.goals.LintPlan, ask)).findings)
+    parsed = goal.read(file)
+    reply = await session.call(session.goals.LintPlan, goal_service_pb2.LintPlanRequest(goal=parsed.goal))
+    findings = [goal.located(finding, parsed) for finding in reply.findings]
     session.output.many(findings, COLUMNS, empty="nothing is wrong with it")
     refused = any(finding.severity == goal_pb2.Finding.SEVERITY_ERROR for finding in findings)
     return Code.REFUSED if refused else None

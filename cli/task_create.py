@@ -31,6 +31,7 @@ async def create(
     on_dependency: Annotated[str, typer.Option("--if-dependency-fails", help="fail or park")] = "",
     label: Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="may be repeated")] = None,
     attempts_max: Annotated[int, typer.Option("--attempts", min=0, help="0: the hub's default, 3")] = 0,
+    start_timeout: Annotated[str, typer.Option("--start-timeout", help="from its assignment to its acceptance")] = "",
     run_timeout: Annotated[str, typer.Option("--run-timeout", help="for one attempt: 90s, 5m, 2h")] = "",
     silence_timeout: Annotated[str, typer.Option("--silence-timeout", help="silent for so long counts as hung")] = "",
     start: Annotated[str, typer.Option("--start", metavar="TIME", help="not before this time (ISO 8601)")] = "",
@@ -60,7 +61,11 @@ async def create(
         attempts_max=attempts_max,
     )
     _set_requirement(spec, require, executor, agent)
-    _set_times(spec, run_timeout, silence_timeout, start, queue_deadline)
+    _set_times(
+        spec,
+        {"start_timeout": start_timeout, "run_timeout": run_timeout, "silence_timeout": silence_timeout},
+        {"start_time": start, "queue_deadline": queue_deadline},
+    )
     ask = task_service_pb2.CreateTaskRequest(spec=spec, request_id=request_id(request), validate_only=validate_only)
     task = (await session.call(session.tasks.CreateTask, ask)).task
     if wait and not validate_only:
@@ -76,14 +81,12 @@ def _set_requirement(spec: task_pb2.TaskSpec, require: list[str] | None, executo
         spec.requirement.agent = words.full_name("agents", agent) if agent else ""
 
 
-def _set_times(
-    spec: task_pb2.TaskSpec, run_timeout: str, silence_timeout: str, start: str, queue_deadline: str
-) -> None:
-    if run_timeout:
-        spec.run_timeout.CopyFrom(words.duration("--run-timeout", run_timeout))
-    if silence_timeout:
-        spec.silence_timeout.CopyFrom(words.duration("--silence-timeout", silence_timeout))
-    if start:
-        spec.start_time.CopyFrom(words.time_stamp("--start", start))
-    if queue_deadline:
-        spec.queue_deadline.CopyFrom(words.time_stamp("--queue-deadline", queue_deadline))
+def _set_times(spec: task_pb2.TaskSpec, durations: dict[str, str], times: dict[str, str]) -> None:
+    """Each by the name of its field; the option is called like it, and an empty text sets nothing."""
+    for field, text in durations.items():
+        if text:
+            getattr(spec, field).CopyFrom(words.duration(f"--{field.replace('_', '-')}", text))
+    for field, text in times.items():
+        if text:
+            option = field.removesuffix("_time").replace("_", "-")
+            getattr(spec, field).CopyFrom(words.time_stamp(f"--{option}", text))

@@ -1,7 +1,8 @@
 """`agentcom up`: a hub and one sidecar in the foreground, for trying.
 
 Everything is kept under one folder, so that the next `up` goes on where this one ended. The hub listens on the loopback
-only. Ctrl-C stops the sidecar first (it finishes or saves what it holds), then the hub; a second one hurries both.
+only. Ctrl-C stops the sidecar first (it finishes or saves what it holds), then the hub; a second one hurries
+what is being stopped.
 """
 
 from __future__ import annotations
@@ -88,9 +89,10 @@ async def _run(folder: Path, port: int, slots: int, agent: str, executors: str) 
 
     def ask() -> None:
         if asked.is_set():
-            for child in running:
-                if child.is_running:
-                    os.kill(child.pid, signal.SIGTERM)
+            # The sidecar first, and it alone: what it stops it can only report to a hub that is still there.
+            hurried = next((child for child in reversed(running) if child.is_running), None)
+            if hurried is not None:
+                os.kill(hurried.pid, signal.SIGTERM)
         asked.set()
 
     running: list[children.Child] = []

@@ -107,6 +107,8 @@ class Hub:
     async def start(self) -> None:
         """Open the store, rebuild what lives in memory, listen, and serve. Raises a Problem when it cannot."""
         _probe(self.config)
+        if self.config.intake.folder is not None:
+            intake.prepare(self.config.intake.folder)
         self.store = self._given or open_store(self.config)
         try:
             await self._build()
@@ -162,7 +164,6 @@ class Hub:
         ]
         folder = self.config.intake.folder
         if folder is not None:
-            intake.prepare(folder)
             watched = intake.Intake(self.ctx, self.filing, folder, _read_goal)
             loops.append(supervise.Loop("intake", watched.run_once, self.config.intake.look_s))
         return loops

@@ -138,7 +138,7 @@ def _build(kind: Any, prefix: str, values: Mapping[str, Any], origins: Mapping[s
     try:
         return kind(**arguments)
     except errors.Invalid as error:  # a rule over several keys, in __post_init__
-        raise _problem(where, prefix.rstrip(".") or "the configuration", error.message) from error
+        raise _problem(where, prefix.rstrip("."), error.message) from error
 
 
 def _convert(value: Any, annotation: Any, origin: str, key: str, limits: Mapping[str, Any]) -> Any:
@@ -237,5 +237,7 @@ def _short(value: object) -> str:
 
 def _problem(origin: str, key: str, text: str) -> errors.Invalid:
     return errors.Invalid(
-        f"{origin}: {key} {text}", violations=(errors.Violation(key, text),), reason="BAD_CONFIGURATION"
+        f"{origin}: {key} {text}" if key else f"{origin}: {text}",
+        violations=(errors.Violation(key, text),),
+        reason="BAD_CONFIGURATION",
     )

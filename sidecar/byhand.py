@@ -39,10 +39,13 @@ VARIABLES = {
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """Which hub the task was claimed from, and as whom: kept beside the holding, so that submit needs no flags."""
+    """Where the task was claimed from, as whom, and with which folders: kept beside the holding, so that submit and
+    status need no flags."""
 
     hub: str
     agent: str
+    state_dir: str
+    work_dir: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ async def _run(chosen: argparse.Namespace, environment: Mapping[str, str]) -> in
     known = None if chosen.command == "start-task" else _read_claim(chosen.dir)
     overrides: dict[str, object] = {key: environment[name] for key, name in VARIABLES.items() if environment.get(name)}
     if known is not None:
-        overrides["hub.address"] = known.hub
+        overrides |= {"hub.address": known.hub, "state_dir": known.state_dir, "work_dir": known.work_dir}
     overrides.update(
         {key: value for key, value in (("hub.address", chosen.hub), ("state_dir", chosen.state_dir)) if value}
     )
@@ -98,9 +101,7 @@ async def _start_task(desk: Desk) -> int:
     claimed = await _call(desk.tasks.ClaimTask, request, desk)
     try:
         made = await desk.hands.prepare(translate.claim(claimed), path)
-        (made.tree / FOLDER / CLAIM_FILE).write_bytes(
-            msgspec.json.encode(Claim(hub=desk.settings.hub.address, agent=desk.agent))
-        )
+        (made.tree / FOLDER / CLAIM_FILE).write_bytes(msgspec.json.encode(_claim(desk)))
     except (errors.Problem, OSError) as error:
         await _give_back(desk, claimed.holding, error)
         raise
@@ -158,6 +159,17 @@ async def _call(method: Any, request: Any, desk: Desk) -> Any:
 
 def _folder(desk: Desk) -> Path:
     return (desk.chosen.dir or Path()).expanduser().resolve()
+
+
+def _claim(desk: Desk) -> Claim:
+    settings = desk.settings
+    return Claim(
+        hub=settings.hub.address,
+        agent=desk.agent,
+        state_dir=str(settings.state_path),
+        # The clone that the worktree belongs to, and the hook that guards it, are in there.
+        work_dir=str(settings.runner().work_dir),
+    )
 
 
 def _read_claim(folder: Path | None) -> Claim | None:

@@ -29,6 +29,10 @@ RELEASES_MAX: Final = 10
 POISON_AGENTS: Final = 3
 """A task that was lost with this many different agents is dead-lettered: it kills them."""
 
+DEATH_REASONS: Final = frozenset({"SIDECAR_RESTARTED"})
+"""What a sidecar that died and was started again says of a holding. The lease has not passed, and yet the task may
+have killed it: with a service manager that restarts sidecars at once, leases alone would never find a poison."""
+
 JITTER: Final = 0.2
 """Share of a delay that is random, so that what failed together does not come back together."""
 

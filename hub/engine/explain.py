@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from hub.core import lane, match
 from hub.core.agent import Agent
+from hub.core.goal import HELD_BACK
 from hub.core.task import HELD, Requirement, State, Task
 from hub.engine import queue
 from hub.engine.context import Context
@@ -81,6 +82,8 @@ class Explainer:
 
     def _delayed(self, task: Task, now: float) -> Explanation:
         why = task.reason or ("it waits for its time" if task.state is State.SCHEDULED else "it is parked")
+        if task.reason == HELD_BACK:
+            return _plain(task, f"it is parked: {why}", [f"resume goals/{task.goal}"])
         if task.wake_at is None:
             return _plain(task, f"it is {task.state.name.lower()}: {why}", ["retry it when the cause is mended"])
         summary = f"it is {task.state.name.lower()}: {why}; looked at again in {max(0.0, task.wake_at - now):.0f} s"

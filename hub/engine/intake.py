@@ -197,9 +197,14 @@ class Intake:
 
 
 def prepare(folder: Path) -> None:
-    """Make the folder and its rooms. Raises OSError when that cannot be done."""
-    for room in ("taken", "refused"):
-        (folder / room).mkdir(parents=True, exist_ok=True)
+    """Make the folder and its rooms. Raises Invalid when that cannot be done."""
+    try:
+        for room in ("taken", "refused"):
+            (folder / room).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise errors.Invalid(
+            f"intake.folder: {folder} cannot be used: {error.strerror}", reason="BAD_CONFIGURATION"
+        ) from error
 
 
 def _warnings(filed: Filed) -> list[str]:

@@ -60,7 +60,11 @@ def update(
     changes = {field: getattr(wanted, field) for field in fields}
     after = msgspec.structs.replace(repo, **changes)
     check(after)
-    return _put(txn, repo, now, "repo.updated", actor, changes, {"fields": ",".join(fields)})
+    made = _put(txn, repo, now, "repo.updated", actor, changes, {"fields": ",".join(fields)})
+    if (made.url, made.default_branch) != (repo.url, repo.default_branch):
+        # What kept its tasks from being fetched may be mended by this very update.
+        _unpark(txn, repo_id, now, actor)
+    return made
 
 
 def delete(txn: Txn, repo_id: str, now: float, *, actor: str, etag: str = "") -> None:

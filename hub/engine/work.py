@@ -126,7 +126,12 @@ def fail(
     if repeated is not None:
         return repeated
     task = lifecycle.held(txn, holding, agent)
-    decision = retry.after_failure(task, failure, stopped=stopped, roll=roll)
+    died = failure.reason in retry.DEATH_REASONS
+    decision = (
+        retry.after_loss(task, agent, agent_died=True, roll=roll)
+        if died
+        else retry.after_failure(task, failure, stopped=stopped, roll=roll)
+    )
     outcome = AttemptOutcome.REVOKED if stopped else AttemptOutcome.FAILED
     fields = lifecycle.end_attempt(
         txn,
@@ -146,6 +151,8 @@ def fail(
         "charged": str(decision.charged).lower(),
     }
     txn.append(now, "task.failed", f"tasks/{task.id}", goal=task.goal, actor=f"agents/{agent}", **fields)
+    if died:
+        task, failure = _death(txn, task, agent, decision, failure)
     avoid = agent if failure.attribution is not Attribution.TASK and not stopped else ""
     after = carry_out(txn, task, decision, failure, now, {}, avoid=avoid, wip_ref=wip_ref or task.wip_ref)
     if not stopped and failure.attribution in (Attribution.TASK, Attribution.AGENT, Attribution.CREDENTIAL):
@@ -175,11 +182,8 @@ def lose(
     failure = Failure(reason=reason, message=message, attribution=Attribution.AGENT if agent_died else Attribution.HUB)
     decision = retry.after_loss(task, agent, agent_died=agent_died, roll=roll)
     fields = lifecycle.end_attempt(txn, task, AttemptOutcome.LOST, now, failure=failure, revoke=revoke)
-    if agent_died and agent not in task.killed_agents:
-        task = _noted(txn, task, agent)
-    if decision.verb is retry.Verb.KILL:
-        told = f"it was lost with {len(task.killed_agents)} different agents, last: {message}"
-        failure = msgspec.structs.replace(failure, reason=decision.reason, message=told)
+    if agent_died:
+        task, failure = _death(txn, task, agent, decision, failure)
     return carry_out(txn, task, decision, failure, now, fields | {"reason": reason}, avoid=agent)
 
 
@@ -313,10 +317,16 @@ def _refund(txn: Txn, holding: Holding, agent: str, now: float) -> None:
     )
 
 
-def _noted(txn: Txn, task: Task, agent: str) -> Task:
-    after = msgspec.structs.replace(task, killed_agents=(*task.killed_agents, agent))
-    txn.put_task(after, task)
-    return after
+def _death(txn: Txn, task: Task, agent: str, decision: retry.Decision, failure: Failure) -> tuple[Task, Failure]:
+    """Count an agent that died with the task, and say so in the failure when that was one too many."""
+    if agent not in task.killed_agents:
+        before = task
+        task = msgspec.structs.replace(before, killed_agents=(*before.killed_agents, agent))
+        txn.put_task(task, before)
+    if decision.verb is retry.Verb.KILL:
+        told = f"it was lost with {len(task.killed_agents)} different agents, last: {failure.message}"
+        failure = msgspec.structs.replace(failure, reason=decision.reason, message=told)
+    return task, failure
 
 
 def _avoid(task: Task, agent: str) -> tuple[str, ...]:

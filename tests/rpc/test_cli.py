@@ -222,6 +222,42 @@ def test_a_bad_goal_file_is_refused_with_every_line_before_the_hub_is_asked(tmp_
     assert not hub.requests
 
 
+CYCLE = """title: t
+repo: r
+assertions:
+  - {id: A1, text: x, run: make}
+plan:
+  - {id: T1, title: a, command: make, depends_on: [T2], fulfills: [A1], checks: [make]}
+  - {id: T2, title: b, command: make, depends_on: [T1], checks: [make]}
+"""
+
+
+def test_what_the_hub_refuses_in_a_goal_file_is_told_with_its_line(tmp_path: Path, hub: FakeHub, run):
+    file = tmp_path / "goal.yaml"
+    file.write_text(CYCLE)
+    wrong = errors.Violation("goal.plan.tasks[1].depends_on[0]", "these wait for each other", "CYCLE")
+    hub.answers["GoalService/CreateGoal"] = errors.Invalid(violations=[wrong, errors.Violation("request_id", "bad")])
+    result = run("goal", "submit", str(file))
+    assert result.exit_code == Code.USAGE
+    assert result.stderr.splitlines() == [
+        "error: plan[1].depends_on[0]: line 7: these wait for each other",
+        "error: request_id: bad",
+    ]
+
+
+def test_what_the_linter_finds_in_a_goal_file_is_told_with_its_line(tmp_path: Path, hub: FakeHub, run):
+    file = tmp_path / "goal.yaml"
+    file.write_text(CYCLE)
+    found = goal_pb2.Finding(
+        rule="CYCLE", severity=goal_pb2.Finding.SEVERITY_ERROR, field="tasks[0].depends_on[0]", message="a circle"
+    )
+    hub.answers["GoalService/LintPlan"] = goal_service_pb2.LintPlanResponse(findings=[found])
+    result = run("-o", "json", "plan", "lint", str(file))
+    assert result.exit_code == Code.REFUSED
+    (told,) = json.loads(result.stdout)
+    assert (told["field"], told["message"]) == ("plan[0].depends_on[0]", "line 6: a circle")
+
+
 def test_a_create_that_is_tried_again_carries_the_same_request_id(hub: FakeHub, run):
     hub.answers["TaskService/CreateTask"] = [errors.Unavailable("restarting"), TASK]
     assert run("task", "create", "t", "--command", "make").exit_code == 0
@@ -240,8 +276,8 @@ def test_the_options_of_a_task_reach_its_spec(hub: FakeHub, run):
     words = (
         "task create title --command make --repo r --check a --check b --kind work --lane urgent --tier trivial "
         f"--delivery merge --executor shell --agent a-1 --require gpu --depends-on {ID} --if-dependency-fails park "
-        "--label os=linux --attempts 2 --run-timeout 2m --silence-timeout 1.5s --start 2027-01-01T00:00:00Z "
-        "--queue-deadline 2027-01-02T00:00:00Z --instructions text --request-id 12345678"
+        "--label os=linux --attempts 2 --start-timeout 20s --run-timeout 2m --silence-timeout 1.5s "
+        "--start 2027-01-01T00:00:00Z --queue-deadline 2027-01-02T00:00:00Z --instructions text --request-id 12345678"
     )
     assert run(*words.split()).exit_code == 0
     want = task_pb2.TaskSpec(
@@ -251,6 +287,7 @@ def test_the_options_of_a_task_reach_its_spec(hub: FakeHub, run):
         labels={"os": "linux"}, attempts_max=2, start_time=timestamp_pb2.Timestamp(seconds=1798761600),
         queue_deadline=timestamp_pb2.Timestamp(seconds=1798848000),
     )  # fmt: skip
+    want.start_timeout.seconds = 20
     want.run_timeout.seconds = 120
     want.silence_timeout.FromMilliseconds(1500)
     (request,) = hub.asked("TaskService/CreateTask")
@@ -441,7 +478,7 @@ def test_submit_with_wait_follows_the_goal_it_filed(hub: FakeHub, run):
     result = run("goal", "submit", "-", "--wait", stdin=GOAL)
     assert result.exit_code == Code.REFUSED
     assert "failed: T1 is dead" in result.stdout
-    assert "warning: tasks[0]: they meet" in result.stderr
+    assert "warning: plan.tasks[0]: line 1: they meet" in result.stderr
     assert hub.asked("GoalService/CreateGoal")[0].goal.description == "why"
 
 

@@ -71,6 +71,41 @@ async def test_up_runs_a_hub_and_a_sidecar_until_ctrl_c_and_leaves_nothing(tmp_p
             await process.wait()
 
 
+async def test_a_second_ctrl_c_stops_what_runs_and_the_hub_learns_of_it(tmp_path: Path):
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cli", "up", "--dir", str(tmp_path), "--agent", "tester"),
+        env=environment(),
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(DEADLINE_S):
+            address = (await process.stdout.readline()).decode().split()[1]
+            while b"Ctrl-C" not in await process.stdout.readline():
+                pass
+        begun = tmp_path / "begun"
+        os.mkfifo(begun)
+        # The command blocks in the pipe until we have read that it runs.
+        await asyncio.to_thread(
+            agentcom, address, "task", "create", "endless", "--command", f"echo > {begun}; exec sleep 600"
+        )
+        assert await asyncio.to_thread(begun.read_text) == "\n"
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(DEADLINE_S):
+            assert await process.stdout.readline() == b"stopping\n"
+            process.send_signal(signal.SIGINT)
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+    said = [json.loads(line) for line in (tmp_path / "tester.log").read_text().splitlines()]
+    assert "holding.stopping" in [one["event"] for one in said]
+    # With the hub gone first the farewell would have waited for it in vain.
+    assert "sidecar.detached" not in [one["event"] for one in said]
+
+
 async def test_up_tells_when_the_hub_cannot_start(tmp_path: Path):
     (tmp_path / "hub").write_text("a file where a folder should be")
     process = await asyncio.create_subprocess_exec(

@@ -155,6 +155,21 @@ async def test_a_task_that_the_hub_does_not_give_makes_no_worktree(tasks, tmp_pa
     assert not (tmp_path / "tree").exists()
 
 
+async def test_submit_and_status_find_their_folders_by_themselves(tasks, origin, tmp_path):
+    tree = await started(tasks, tmp_path)
+    (tree / "greeting.txt").write_text("hello\n")
+    gitrepo.git("add", "greeting.txt", cwd=tree)
+    gitrepo.git("commit", "--quiet", "-m", "greet", cwd=tree)
+    home = {"HOME": str(tmp_path / "elsewhere")}
+    code, out, error = await run("status", "--output", "json", cwd=tree, **home)
+    assert (code, error) == (0, "")
+    assert json.loads(out)["hook_is_set"]
+    code, out, error = await run("submit", "--output", "json", cwd=tree, **home)
+    assert code == 0, error
+    assert json.loads(out)["state"] == "succeeded"
+    assert not (tmp_path / "elsewhere").exists()
+
+
 async def test_outside_of_a_worktree_submit_says_so(tmp_path):
     code, _, error = await run("submit", "--agent", "ann", "--state-dir", str(tmp_path / "state"), cwd=tmp_path)
     assert code == 1

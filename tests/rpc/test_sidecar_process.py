@@ -183,7 +183,7 @@ async def test_a_final_word_of_the_hub_ends_the_process_with_one_clear_line(serv
         (("--slots", "999"), {}, "the command line: slots is 999, must be at most 256"),
         ((), {"AGENTCOM_SIDECAR_SLOT": "2"}, "did you mean AGENTCOM_SIDECAR_SLOTS?"),
         (("--hub", "nowhere"), {}, "hub.address: 'nowhere' is not of the form host:port"),
-        (("--agent", "Bad Name"), {}, "'Bad Name' is not an id"),
+        (("--agent", "Bad Name"), {}, "agentcom-sidecar: the configuration: agent: 'Bad Name' is not an id"),
         (("--executors", "oracle"), {"AGENTCOM_SIDECAR_HUB_TOKEN": TOKEN, "AGENTCOM_SIDECAR_AGENT": "a"}, "oracle"),
         ((), {"AGENTCOM_SIDECAR_HUB_TOKEN": TOKEN}, "agent: is required beside a token"),
         (("--hub", "10.0.0.1:1", "--agent", "a"), {"AGENTCOM_SIDECAR_HUB_TOKEN": TOKEN}, "without TLS"),

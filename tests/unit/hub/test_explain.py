@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 
 from hub.core.attach import SelfTest
+from hub.core.goal import Goal
+from hub.core.goal import State as GoalState
 from hub.core.repo import Repo
 from hub.core.task import Lane, State
-from hub.engine import agents, queue
+from hub.engine import agents, goals, queue, steering
 from hub.engine.explain import Explanation
-from kit import errors
+from kit import errors, ids
+from tests.support.goalbench import assertion, plan_task
 from tests.support.stage import Stage, offer
 from tests.unit.hub.test_dispatch import _isolate, _pause, _refused, file_many
 
@@ -123,6 +126,20 @@ async def test_a_pending_task_names_what_it_waits_for(stage: Stage) -> None:
 async def test_a_delayed_task_tells_when_it_is_looked_at_again(stage: Stage) -> None:
     task = await stage.submit(start_at=stage.clock.now() + 90.0)
     assert "in 90 s" in stage.explainer.explain(task).summary
+
+
+async def test_a_task_that_its_goal_holds_back_goes_on_with_the_goal(stage: Stage) -> None:
+    now = stage.clock.now()
+    draft = Goal(
+        id=ids.derived(now, "goal"), title="a goal", repo="r", state=GoalState.AWAITING_PLAN, assertions=(assertion(),)
+    )
+    await stage.do(lambda txn: txn.repos.put(Repo(id="r", url="/r")))
+    await stage.do(lambda txn: goals.create(txn, draft, (plan_task("T1", fulfills=["A1"]),), now, actor="me"))
+    await stage.do(lambda txn: steering.pause(txn, draft.id, now, actor="me"))
+    plan = stage.store.read(lambda reader: reader.plans.get(draft.id))
+    assert plan is not None
+    told = stage.explainer.explain(plan.tasks[0].task)
+    assert (told.state, told.unblock) == (State.PARKED, [f"resume goals/{draft.id}"])
 
 
 async def test_held_and_ended_tasks_are_told_too(stage: Stage) -> None:

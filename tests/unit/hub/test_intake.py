@@ -13,7 +13,7 @@ from hub.core.repo import Repo
 from hub.engine import context, filing, intake
 from hub.rpc import translate_goal
 from hub.store.memory import MemoryStore
-from kit import clock, goalfile
+from kit import clock, errors, goalfile
 
 GOOD = """\
 title: Add a greeting
@@ -262,3 +262,10 @@ async def test_a_bug_in_the_reader_reaches_the_supervisor_and_the_file_stays(des
     with pytest.raises(ZeroDivisionError):
         await desk.look(2)
     assert (desk.folder / "greet.yaml").exists()
+
+
+def test_a_folder_that_is_a_file_is_refused_with_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "goals"
+    file.write_text("no folder")
+    with pytest.raises(errors.Invalid, match=f"intake.folder: {file} cannot be used: Not a directory"):
+        intake.prepare(file)

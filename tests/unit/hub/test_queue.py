@@ -233,6 +233,20 @@ def test_a_task_that_was_lost_with_three_different_agents_is_dead_lettered(bench
     assert (after.state, after.attempts_used) == (State.DEAD, 0)
 
 
+def test_a_task_whose_agents_died_and_were_started_again_at_once_is_dead_lettered_too(bench: Bench) -> None:
+    task = bench.submit()
+    died = Failure(reason="SIDECAR_RESTARTED", message="it ended", attribution=Attribution.AGENT)
+    for agent in ("a", "b", "b"):
+        bench.fail(bench.assign(task, agent), died, agent, stopped=True)
+        bench.wake(bench.now + 1000)
+    assert bench.task(task.id).killed_agents == ("a", "b")
+    after = bench.fail(bench.assign(task, "c"), died, "c", stopped=True)
+    assert (after.state, after.attempts_used) == (State.DEAD, 0)
+    assert after.failure is not None
+    assert after.failure.reason == "POISON"
+    assert after.failure.message == "it was lost with 3 different agents, last: it ended"
+
+
 def test_three_different_tasks_failed_by_one_agent_isolate_it_and_are_refunded(bench: Bench) -> None:
     bench.do(lambda txn: txn.agents.put(Agent(id="a")))
     tasks = [bench.submit() for _ in range(3)]

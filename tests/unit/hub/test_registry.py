@@ -213,6 +213,25 @@ def test_a_resume_tries_at_once_what_is_parked_for_the_repo_and_nothing_else(ben
     assert bench.states(goal_id) == {"T1": "QUEUED", "T2": "QUEUED"}
 
 
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({"url": "/srv/elsewhere.git"}, "QUEUED"),
+        ({"default_branch": "trunk"}, "QUEUED"),
+        ({"display_name": "App"}, "PARKED"),
+        ({"url": "/srv/app.git"}, "PARKED"),
+    ],
+)
+def test_a_new_address_tries_at_once_what_could_not_be_fetched(
+    bench: GoalBench, changes: dict[str, str], state: str
+) -> None:
+    goal_id = bench.create(plan_task("T1", fulfills=["A1"]))
+    bench.fail(bench.task(goal_id, "T1"), UNREACHABLE)
+    wanted = msgspec.structs.replace(bench.read(lambda reader: registry.found(reader, "app")), **changes)
+    bench.do(lambda txn: registry.update(txn, "app", wanted, list(changes), bench.now, actor="me"))
+    assert bench.states(goal_id) == {"T1": state}
+
+
 def test_a_resume_does_not_queue_a_task_whose_dependency_is_dead(bench: GoalBench) -> None:
     goal_id = bench.create(
         plan_task("T1"), plan_task("T2", "T1", fulfills=["A1"], dependency_policy=DependencyPolicy.PARK)

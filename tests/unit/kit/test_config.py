@@ -179,5 +179,5 @@ def test_a_rule_over_several_keys_is_told_like_the_others(tmp_path):
 
     file = tmp_path / "pair.toml"
     file.write_text("low = 3")
-    with pytest.raises(errors.Invalid, match=r"^pair.toml: the configuration low must not be above high$"):
+    with pytest.raises(errors.Invalid, match=r"^pair.toml: low must not be above high$"):
         config.load(Pair, file=file)
