@@ -34,23 +34,23 @@ from agentcom.v1 import (
 from hub import data
 from hub.config import Config
 from hub.core.token import Scope
-from hub.engine import intake, stats
-from hub.engine.context import Context
-from hub.engine.dispatch import Dispatcher
-from hub.engine.explain import Explainer
-from hub.engine.filing import Draft, Filing
-from hub.engine.goal_desk import GoalDesk
-from hub.engine.hubstate import HubState
-from hub.engine.repo_desk import RepoDesk
-from hub.engine.roster import Roster
-from hub.engine.sessions import Sessions
-from hub.engine.submit import Submitter
-from hub.engine.sweep import Sweep
-from hub.engine.tail import Tails
-from hub.engine.tasks import Tasks
-from hub.engine.tokens import Verifier
-from hub.engine.vault import Vault
-from hub.engine.worker import Worker
+from hub.engine.desk import intake, stats
+from hub.engine.desk.explain import Explainer
+from hub.engine.desk.filing import Draft, Filing
+from hub.engine.desk.goal_desk import GoalDesk
+from hub.engine.desk.hubstate import HubState
+from hub.engine.desk.repo_desk import RepoDesk
+from hub.engine.desk.roster import Roster
+from hub.engine.desk.submit import Submitter
+from hub.engine.desk.tasks import Tasks
+from hub.engine.desk.vault import Vault
+from hub.engine.desk.verifier import Verifier
+from hub.engine.live.context import Context
+from hub.engine.live.dispatch import Dispatcher
+from hub.engine.live.sessions import Sessions
+from hub.engine.live.sweep import Sweep
+from hub.engine.live.tail import Tails
+from hub.engine.live.worker import Worker
 from hub.rpc import translate_goal
 from hub.rpc.agents import AgentService
 from hub.rpc.attach import Attach

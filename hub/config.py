@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hub.engine.context import EngineSettings
+from hub.engine.live.context import EngineSettings
 from kit import channel, config, errors, wire
 from kit.config import setting
 

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if words[:1] == ["git"]:
-            from sidecar import byhand  # only where it is used: a sidecar in service needs none of it
+            from sidecar import byhand
 
             return byhand.main(words[1:])
         return _serve(words)

@@ -17,11 +17,11 @@ from kit import channel, clock, logs
 from sidecar import config, enrolment
 from sidecar.core.assignment import Kind
 from sidecar.core.offer import Offer
-from sidecar.journal import Journal
-from sidecar.load import load
-from sidecar.runner import Runner
-from sidecar.session import End, Session, SessionSettings
-from sidecar.state import StateFolder
+from sidecar.hands.load import load
+from sidecar.hands.runner import Runner
+from sidecar.wire.journal import Journal
+from sidecar.wire.session import End, Session, SessionSettings
+from sidecar.wire.state import StateFolder
 
 log = logs.get(__name__)
 

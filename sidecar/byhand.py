@@ -1,8 +1,8 @@
 """`python -m sidecar git start-task|submit|status`: a task done by a person (or an agent) in a worktree of their own.
 
-The same rules as for a sidecar's own work, in sidecar/handwork.py: branch from the fetched main, a hook that lets only
-the task's branch out, checks on the committed tree. Here is the hub's half: the claim, and the report of what was
-pushed. A refused check reports nothing: the holding stays, mend it and submit again.
+The same rules as for a sidecar's own work, in sidecar/hands/handwork.py: branch from the fetched main, a hook that
+lets only the task's branch out, checks on the committed tree. Here is the hub's half: the claim, and the report of
+what was pushed. A refused check reports nothing: the holding stays, mend it and submit again.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ import msgspec
 
 from agentcom.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 from kit import channel, clock, errors, ids, logs, status
-from sidecar import config, state, translate
+from sidecar import config
 from sidecar.core import fault
 from sidecar.core.assignment import Done
-from sidecar.handwork import Handwork, Status
+from sidecar.hands.handwork import Handwork, Status
+from sidecar.wire import state, translate
 
 CALL_TIMEOUT_S = 30.0
 CLAIM_FILE = "claim.json"

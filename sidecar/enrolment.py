@@ -16,9 +16,9 @@ import msgspec
 
 from agentcom.v1 import agent_service_pb2, agent_service_pb2_grpc
 from kit import backoff, errors, ids, logs, status
-from sidecar import state
 from sidecar.config import Settings
-from sidecar.state import Identity
+from sidecar.wire import state
+from sidecar.wire.state import Identity
 
 log = logs.get(__name__)
 

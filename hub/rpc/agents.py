@@ -11,7 +11,7 @@ from agentcom.v1 import agent_service_pb2, agent_service_pb2_grpc, attach_pb2
 from hub.core import filter as filters
 from hub.core import page
 from hub.core.agent import State
-from hub.engine import roster
+from hub.engine.desk import roster
 from hub.rpc import caller, translate_agent
 from kit import ids, principal
 

@@ -22,10 +22,10 @@ import grpc
 from agentcom.v1 import attach_pb2
 from hub.core import attach
 from hub.core.task import Attribution, Failure
-from hub.engine.session import Sequenced, Stream
-from hub.engine.sessions import Sessions
-from hub.engine.tail import Tails
-from hub.engine.worker import Worker
+from hub.engine.live.session import Sequenced, Stream
+from hub.engine.live.sessions import Sessions
+from hub.engine.live.tail import Tails
+from hub.engine.live.worker import Worker
 from hub.rpc import caller, translate, translate_attach
 from kit import errors, interceptors, logs, validation
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hub.core import scope
 from hub.core.token import Scope
-from hub.engine import tokens
+from hub.engine.desk.verifier import Verifier
 from kit import channel, errors, interceptors, principal
 
 LOCAL = principal.Principal("local", "admin")
@@ -14,7 +14,7 @@ LOCAL = principal.Principal("local", "admin")
 class Door:
     """Lets callers in. `required` false: without a token everything is open, which is for the loopback only."""
 
-    def __init__(self, verifier: tokens.Verifier, *, required: bool) -> None:
+    def __init__(self, verifier: Verifier, *, required: bool) -> None:
         self._verifier = verifier
         self._required = required
 

@@ -8,7 +8,7 @@ from google.protobuf import field_mask_pb2
 from google.protobuf import message as protobuf
 
 from hub.core import scope
-from hub.engine import requests
+from hub.engine.script import requests
 from kit import errors, principal
 
 NOBODY = "none"

@@ -11,7 +11,7 @@ import grpc
 from agentcom.v1 import goal_pb2, goal_service_pb2, goal_service_pb2_grpc
 from hub.core import filter as filters
 from hub.core import page
-from hub.engine import filing, goal_desk
+from hub.engine.desk import filing, goal_desk
 from hub.rpc import caller, translate_goal, translate_hub
 from kit import ids, principal
 

@@ -11,8 +11,8 @@ import grpc
 from agentcom.v1 import hub_pb2, hub_service_pb2, hub_service_pb2_grpc
 from hub.core import page
 from hub.core.token import Scope
-from hub.engine import hubstate, stats, vault
-from hub.engine.context import Context
+from hub.engine.desk import hubstate, stats, vault
+from hub.engine.live.context import Context
 from hub.rpc import translate, translate_hub
 from kit import ids, principal
 

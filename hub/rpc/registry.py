@@ -8,7 +8,7 @@ import grpc
 
 from agentcom.v1 import registry_service_pb2, registry_service_pb2_grpc, repo_pb2
 from hub.core import page
-from hub.engine import repo_desk
+from hub.engine.desk import repo_desk
 from hub.rpc import caller, translate_goal
 from kit import ids, principal
 

@@ -11,7 +11,9 @@ import grpc
 from agentcom.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 from hub.core import filter as filters
 from hub.core import page
-from hub.engine import byhand, explain, listing, submit, tail, tasks
+from hub.engine.desk import explain, listing, submit, tasks
+from hub.engine.live import tail
+from hub.engine.script import byhand
 from hub.rpc import caller, translate, translate_hub
 from kit import ids, principal
 

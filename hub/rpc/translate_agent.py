@@ -5,7 +5,7 @@ from __future__ import annotations
 from agentcom.v1 import agent_pb2
 from hub.core.agent import Offer
 from hub.core.attach import Load, Progress, SelfTest
-from hub.engine import roster
+from hub.engine.desk import roster
 from hub.rpc import translate
 
 

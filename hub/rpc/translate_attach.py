@@ -10,7 +10,7 @@ from hub.core import attach
 from hub.core.agent import Offer
 from hub.core.holding import Holding
 from hub.core.task import Kind, Tier
-from hub.engine.session import Out
+from hub.engine.live.session import Out
 from hub.rpc import translate
 
 BATCH_COUNT_MAX: Final = 64

@@ -8,8 +8,8 @@ from hub.core.goal import Assertion, Goal, Plan, PlanTask, State
 from hub.core.plan import Finding
 from hub.core.repo import MergeStyle, Repo
 from hub.core.task import Lane
-from hub.engine.filing import Draft
-from hub.engine.goals import Tally
+from hub.engine.desk.filing import Draft
+from hub.engine.script.goals import Tally
 from hub.rpc import translate
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agentcom.v1 import event_pb2, hub_pb2
 from hub.core.event import Event
 from hub.core.token import Token
-from hub.engine import hubstate, stats
+from hub.engine.desk import hubstate, stats
 from hub.rpc import translate
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from sidecar import process
-from sidecar.control import Control
+from sidecar.child import process
+from sidecar.child.control import Control
 from sidecar.core import assignment, fault
 from sidecar.core.selftest import Finding
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sidecar import environment, process
+from sidecar.child import environment, process
 from sidecar.core import cut, fault
 from sidecar.core.assignment import EVIDENCE_BYTES_MAX, MESSAGE_BYTES_MAX
 from sidecar.core.selftest import Finding

@@ -15,8 +15,8 @@ from agentcom.v1 import agent_pb2, agent_service_pb2_grpc, attach_pb2, task_pb2
 from hub.core.holding import Holding
 from hub.core.repo import Repo
 from hub.core.task import State
-from hub.engine import queue
-from hub.engine.roster import Roster
+from hub.engine.desk.roster import Roster
+from hub.engine.script import queue
 from hub.rpc.agents import AgentService
 from hub.rpc.attach import Attach
 from hub.store.lmdb import LmdbStore

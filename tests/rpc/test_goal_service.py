@@ -8,7 +8,7 @@ import pytest
 
 from agentcom.v1 import change_pb2, goal_pb2, goal_service_pb2, registry_service_pb2, task_pb2
 from hub.core.holding import Holding
-from hub.engine import queue, work
+from hub.engine.script import queue, work
 from kit import errors
 from tests.support.goalbench import proven
 from tests.support.hub import Caller, fields, refused, running

@@ -15,7 +15,7 @@ import pytest
 
 from agentcom.v1 import agent_pb2, agent_service_pb2
 from kit import errors
-from sidecar import state
+from sidecar.wire import state
 from tests.support import attach
 from tests.support.attach import Hub, holding, proto
 

@@ -14,11 +14,11 @@ import pytest
 from agentcom.v1 import agent_pb2, attach_pb2, task_pb2
 from kit import channel, errors, ledger
 from kit.clock import ManualClock
-from sidecar import stream
 from sidecar.core.assignment import Done
 from sidecar.core.offer import Offer
-from sidecar.journal import Journal
-from sidecar.session import End, Session, SessionSettings
+from sidecar.wire import stream
+from sidecar.wire.journal import Journal
+from sidecar.wire.session import End, Session, SessionSettings
 from tests.support import attach
 from tests.support.attach import PATIENCE_S, Hands, Hub, Line, holding, proto
 

@@ -12,8 +12,8 @@ from kit import errors
 from sidecar.core.assignment import Artifact, Done, Failure, NotDone, Receipt
 from sidecar.core.session import State
 from sidecar.core.tail import BUFFER_BYTES_MAX, CHUNK_BYTES_MAX
-from sidecar.journal import Journal
-from sidecar.stream import Outgoing
+from sidecar.wire.journal import Journal
+from sidecar.wire.stream import Outgoing
 from tests.rpc.test_sidecar_stream import SETTINGS, attached
 from tests.rpc.test_sidecar_stream import rig as rig  # the fixture
 from tests.support import attach

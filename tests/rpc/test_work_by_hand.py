@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agentcom.v1 import agent_service_pb2, registry_service_pb2, task_pb2, task_service_pb2
-from hub.engine import queue
+from hub.engine.script import queue
 from kit import clock as clocks
 from kit import errors
 from tests.support.hub import refused, running

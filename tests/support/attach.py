@@ -12,7 +12,7 @@ from google.protobuf import duration_pb2
 
 from agentcom.v1 import agent_service_pb2, agent_service_pb2_grpc, attach_pb2, task_pb2
 from kit import channel, errors, ids, interceptors, principal, serving, status
-from sidecar.control import Control
+from sidecar.child.control import Control
 from sidecar.core.assignment import Assignment, Done, Failure, Holding, NotDone, Outcome
 from sidecar.core.selftest import Finding, SelfTest
 

@@ -27,7 +27,7 @@ from hub.core.task import (
     TaskSpec,
     Verdict,
 )
-from hub.engine import goals, queue, steering, timer, work
+from hub.engine.script import goals, queue, steering, timer, work
 from hub.store.base import Reader, Txn
 from hub.store.memory import MemoryStore
 from kit import ids

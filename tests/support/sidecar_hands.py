@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from kit import clock
-from sidecar.control import Control
+from sidecar.child.control import Control
 from sidecar.core.assignment import Assignment, Check, Done, Holding, NotDone
-from sidecar.runner import Runner
+from sidecar.hands.runner import Runner
 from sidecar.settings import RunnerSettings
 
 AGENT = "builder-1"

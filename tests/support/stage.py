@@ -10,14 +10,14 @@ from hub.core.agent import Agent, Offer
 from hub.core.attach import Completed, Hello, SelfTest
 from hub.core.holding import Holding
 from hub.core.task import Kind, Requirement, Result, State, Task, TaskSpec, Tier
-from hub.engine import queue
-from hub.engine.context import Context, EngineSettings
-from hub.engine.dispatch import Dispatcher
-from hub.engine.explain import Explainer
-from hub.engine.sessions import Sessions
-from hub.engine.sweep import Sweep
-from hub.engine.tail import Tails
-from hub.engine.worker import Worker
+from hub.engine.desk.explain import Explainer
+from hub.engine.live.context import Context, EngineSettings
+from hub.engine.live.dispatch import Dispatcher
+from hub.engine.live.sessions import Sessions
+from hub.engine.live.sweep import Sweep
+from hub.engine.live.tail import Tails
+from hub.engine.live.worker import Worker
+from hub.engine.script import queue
 from hub.store.base import Reader, Store, Txn
 from hub.store.memory import MemoryStore
 from kit import clock, ids

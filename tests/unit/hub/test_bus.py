@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from hub.core.event import Event
-from hub.engine import bus as buses
+from hub.engine.live import bus as buses
 from hub.store.base import Txn
 from kit import errors
 from tests.support.stage import Stage

@@ -12,7 +12,8 @@ import pytest
 from hub.core.holding import Holding
 from hub.core.repo import Repo
 from hub.core.task import Failure, Lane, Requirement, Result, State, Task
-from hub.engine import dispatch, queue, work
+from hub.engine.live import dispatch
+from hub.engine.script import queue, work
 from hub.store.base import Txn
 from kit import errors
 from tests.support.stage import Stage, offer, spec

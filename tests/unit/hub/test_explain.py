@@ -12,8 +12,8 @@ from hub.core.goal import Goal
 from hub.core.goal import State as GoalState
 from hub.core.repo import Repo
 from hub.core.task import Lane, State
-from hub.engine import agents, goals, queue, steering
-from hub.engine.explain import Explanation
+from hub.engine.desk.explain import Explanation
+from hub.engine.script import agents, goals, queue, steering
 from kit import errors, ids
 from tests.support.goalbench import assertion, plan_task
 from tests.support.stage import Stage, offer

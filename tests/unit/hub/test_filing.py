@@ -8,7 +8,9 @@ import pytest
 
 from hub.core.goal import Goal, State
 from hub.core.repo import Repo
-from hub.engine import context, filing, requests
+from hub.engine.desk import filing
+from hub.engine.live import context
+from hub.engine.script import requests
 from hub.store.memory import MemoryStore
 from kit import clock, errors
 from tests.support.goalbench import assertion, plan_task

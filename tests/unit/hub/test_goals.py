@@ -12,7 +12,7 @@ import pytest
 from hub.core.goal import State
 from hub.core.task import DependencyPolicy, Kind, Lane, Phase, Result, Verdict
 from hub.core.task import State as TaskState
-from hub.engine import goals, queue, steering, work
+from hub.engine.script import goals, queue, steering, work
 from kit import errors
 from tests.support.goalbench import RED, UNREACHABLE, GoalBench, assertion, check, plan_task, receipt
 

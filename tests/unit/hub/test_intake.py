@@ -10,7 +10,8 @@ import pytest
 
 from hub.core.goal import Goal, State
 from hub.core.repo import Repo
-from hub.engine import context, filing, intake
+from hub.engine.desk import filing, intake
+from hub.engine.live import context
 from hub.rpc import translate_goal
 from hub.store.memory import MemoryStore
 from kit import clock, errors, goalfile

@@ -9,7 +9,7 @@ from hub.core.change import State as ChangeState
 from hub.core.holding import Holding
 from hub.core.repo import MergeStyle, Repo
 from hub.core.task import Failure, Kind, State, Task
-from hub.engine import merge, queue, work
+from hub.engine.script import merge, queue, work
 from kit import errors, ids
 from tests.support.goalbench import CONFLICT, RED, UNREACHABLE, GoalBench, check, plan_task, proven
 

@@ -28,7 +28,7 @@ from hub.core.task import (
     TaskSpec,
     Verdict,
 )
-from hub.engine import queue, timer, work
+from hub.engine.script import queue, timer, work
 from hub.store.base import Txn
 from hub.store.memory import MemoryStore
 from kit import errors, ids

@@ -10,7 +10,7 @@ import pytest
 from hub.core import repo_url
 from hub.core.repo import MergeStyle, Repo
 from hub.core.task import DependencyPolicy, State
-from hub.engine import queue, registry, requests, steering
+from hub.engine.script import queue, registry, requests, steering
 from kit import errors, ids
 from tests.support.goalbench import UNREACHABLE, GoalBench, check, plan_task
 

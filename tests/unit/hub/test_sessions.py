@@ -15,8 +15,8 @@ from hub.core.agent_state import derive
 from hub.core.attach import Heartbeat, Progress, Report
 from hub.core.holding import Holding
 from hub.core.task import Attribution, Check, State
-from hub.engine import agents, queue, work
-from hub.engine.session import Sequenced, Stream
+from hub.engine.live.session import Sequenced, Stream
+from hub.engine.script import agents, queue, work
 from hub.store.lmdb import LmdbStore
 from kit import errors
 from tests.support.stage import DONE, PASSED, Stage

@@ -10,10 +10,10 @@ import pytest
 from hub.core.agent import Agent, Offer
 from hub.core.repo import Repo
 from hub.core.task import Kind, Requirement, State, TaskSpec, Tier
-from hub.engine import requests
-from hub.engine.context import Context
-from hub.engine.dispatch import Dispatcher
-from hub.engine.submit import Submitter
+from hub.engine.desk.submit import Submitter
+from hub.engine.live.context import Context
+from hub.engine.live.dispatch import Dispatcher
+from hub.engine.script import requests
 from hub.store.memory import MemoryStore
 from kit import clock as clocks
 from kit import errors

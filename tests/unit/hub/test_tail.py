@@ -10,8 +10,8 @@ import pytest
 
 from hub.core.attach import LogChunk
 from hub.core.holding import Holding
-from hub.engine import queue
-from hub.engine import tail as tails
+from hub.engine.live import tail as tails
+from hub.engine.script import queue
 from kit import errors
 from tests.support.stage import Stage
 

@@ -7,9 +7,9 @@ import random
 import pytest
 
 from hub.core.token import Scope
-from hub.engine import tokens
-from hub.engine.context import Context
-from hub.engine.vault import Vault
+from hub.engine.desk.vault import Vault
+from hub.engine.desk.verifier import Verifier
+from hub.engine.live.context import Context
 from hub.store.memory import MemoryStore
 from kit import clock as clocks
 from kit import errors
@@ -21,7 +21,7 @@ def ctx():
 
 
 async def test_a_token_that_was_verified_before_is_void_when_it_is_revoked(ctx):
-    vault, verifier = Vault(ctx), tokens.Verifier(ctx)
+    vault, verifier = Vault(ctx), Verifier(ctx)
     token, secret = await vault.create(Scope.VIEWER, "", None, actor="test")
     assert verifier.verify(secret).id == token.id
     await vault.revoke(token.id, actor="test")
@@ -30,7 +30,7 @@ async def test_a_token_that_was_verified_before_is_void_when_it_is_revoked(ctx):
 
 
 async def test_a_verified_token_is_not_read_again(ctx, monkeypatch):
-    vault, verifier = Vault(ctx), tokens.Verifier(ctx)
+    vault, verifier = Vault(ctx), Verifier(ctx)
     _, secret = await vault.create(Scope.VIEWER, "", None, actor="test")
     first = verifier.verify(secret)
     monkeypatch.setattr(ctx.store, "read", lambda _fn: pytest.fail("read the store again"))
@@ -38,8 +38,8 @@ async def test_a_verified_token_is_not_read_again(ctx, monkeypatch):
 
 
 async def test_the_memory_of_tokens_has_a_bound(ctx, monkeypatch):
-    monkeypatch.setattr(tokens, "KNOWN_MAX", 3)
-    vault, verifier = Vault(ctx), tokens.Verifier(ctx)
+    monkeypatch.setattr("hub.engine.desk.verifier.KNOWN_MAX", 3)
+    vault, verifier = Vault(ctx), Verifier(ctx)
     secrets = [(await vault.create(Scope.VIEWER, "", None, actor="test"))[1] for _ in range(10)]
     for secret in secrets:
         verifier.verify(secret)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agentcom.v1 import agent_pb2, change_pb2, goal_pb2, hub_pb2, repo_pb2, task_pb2
 from hub.core import agent, change, goal, plan, repo, task, token
-from hub.engine import hubstate
+from hub.engine.desk import hubstate
 from hub.rpc import translate
 
 ENUMS = [

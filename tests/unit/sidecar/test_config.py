@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kit import errors
-from sidecar import config, enrolment, state
+from sidecar import config, enrolment
+from sidecar.wire import state
 
 TOKEN = "act_" + "x" * 43
 

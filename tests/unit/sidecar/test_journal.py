@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit import errors
-from sidecar import state
 from sidecar.core import record
 from sidecar.core.assignment import Artifact, Assignment, Done, Failure, Holding, NotDone
 from sidecar.core.record import Closed, Ended, Given, Open
-from sidecar.journal import DAMAGED, FILE, Journal
+from sidecar.wire import state
+from sidecar.wire.journal import DAMAGED, FILE, Journal
 
 #: A bound for failures, never a pace.
 PATIENCE_S = 10.0
@@ -231,7 +231,7 @@ def test_a_second_sidecar_on_the_same_folder_is_refused_with_one_line(tmp_path):
 
 def test_a_lock_dies_with_its_process(tmp_path):
     code = (
-        "import os, sys, pathlib; from sidecar import state; state.StateFolder(pathlib.Path(sys.argv[1])); os._exit(9)"
+        "import os, sys, pathlib; from sidecar.wire import state; state.StateFolder(pathlib.Path(sys.argv[1])); os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 9
     state.StateFolder(tmp_path).close()

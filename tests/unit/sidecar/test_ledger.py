@@ -9,7 +9,7 @@ from kit import ledger as kit_ledger
 from sidecar.core.assignment import Assignment, Done, Holding
 from sidecar.core.offer import Refusal
 from sidecar.core.slots import Slots, Step
-from sidecar.ledger import OUTBOX_COUNT_MAX, Ledger
+from sidecar.wire.ledger import OUTBOX_COUNT_MAX, Ledger
 
 
 def held(number: int) -> Holding:

@@ -7,12 +7,12 @@ from google.protobuf import duration_pb2
 
 from agentcom.v1 import attach_pb2, task_pb2, task_service_pb2
 from kit import errors, validation
-from sidecar import translate
 from sidecar.core import assignment as values
 from sidecar.core import offer
 from sidecar.core.assignment import Assignment, Done, Holding, NotDone, RepoAccess
 from sidecar.core.selftest import Finding, SelfTest
 from sidecar.core.tail import Chunk
+from sidecar.wire import translate
 
 HELD = Holding(task="0" * 20, generation=3)
 PROTO = task_pb2.Holding(task="tasks/" + "0" * 20, generation=3)

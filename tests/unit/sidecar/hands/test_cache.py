@@ -9,10 +9,10 @@ import os
 import pytest
 
 from kit import clock
-from sidecar import git as git_
-from sidecar import process
-from sidecar.cache import Cache
+from sidecar.child import process
 from sidecar.core import fault
+from sidecar.repo import git as git_
+from sidecar.repo.cache import Cache
 from tests.support import gitrepo
 from tests.support import sidecar_hands as hands
 

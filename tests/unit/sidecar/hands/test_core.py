@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.control import Control
+from sidecar.child.control import Control
 from sidecar.core import assignment as values
 from sidecar.core import base_run, change, contract, cut, fault, git_fault, verdict
 from sidecar.core.capture import Capture

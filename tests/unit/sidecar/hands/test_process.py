@@ -13,8 +13,8 @@ import pytest
 import pytest_asyncio
 
 from kit import clock
-from sidecar import guard, process
-from sidecar.control import Stop
+from sidecar.child import guard, process
+from sidecar.child.control import Stop
 from tests.support import sidecar_hands as hands
 
 ROOT = Path(__file__).parents[4]
@@ -226,7 +226,7 @@ async def test_a_guard_that_was_killed_is_started_again(guarded):
 SIDECAR = """
 import asyncio, os, pathlib, sys
 from kit import clock
-from sidecar import process
+from sidecar.child import process
 async def main():
     launcher = process.Launcher(clock.SystemClock(), sys.argv[1])
     await launcher.start_guard()

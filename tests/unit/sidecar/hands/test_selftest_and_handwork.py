@@ -9,8 +9,8 @@ import pytest
 from kit import clock, errors
 from sidecar.core import fault
 from sidecar.core.assignment import Done, NotDone
-from sidecar.handwork import Handwork
-from sidecar.runner import Runner
+from sidecar.hands.handwork import Handwork
+from sidecar.hands.runner import Runner
 from tests.support import sidecar_hands as hands
 from tests.support.gitrepo import git
 from tests.support.sidecar_hands import TASK, assignment, check

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from sidecar.control import Control
+from sidecar.child.control import Control
 from sidecar.core.assignment import NotDone
 from tests.support import sidecar_hands as hands
 from tests.support.sidecar_hands import TASK, assignment, check, holding
@@ -143,7 +143,7 @@ async def test_an_address_with_a_secret_is_refused_and_not_repeated(runner, orig
 SIDECAR = """
 import asyncio, pathlib, sys
 import msgspec
-from sidecar.control import Control
+from sidecar.child.control import Control
 from sidecar.core.assignment import Assignment
 from tests.support import sidecar_hands as hands
 task = msgspec.json.decode(sys.argv[2], type=Assignment)

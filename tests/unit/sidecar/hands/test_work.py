@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from sidecar.cache import Cache
+from sidecar.repo.cache import Cache
 from tests.support import sidecar_hands as hands
 from tests.support.gitrepo import git
 from tests.support.sidecar_hands import TASK, assignment, check, holding

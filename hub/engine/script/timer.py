@@ -1,0 +1,75 @@
+"""What the clock brings: start times, ends of backoffs and parks, deadlines for waiting, for accepting and for
+running.
+"""
+
+from __future__ import annotations
+
+from hub.core import retry
+from hub.core import task as core
+from hub.core.holding import Holding
+from hub.core.task import AttemptOutcome, Attribution, Event, Failure, State, Task
+from hub.engine.script import lifecycle, work
+from hub.engine.script.settle import settle
+from hub.store.base import Txn
+
+
+def wake(txn: Txn, now: float, limit: int, *, roll: float) -> int:
+    """Do what is due: start times, backoffs, parked tasks, deadlines for waiting, for accepting and for running. How
+    many.
+    """
+    due = txn.due(now, limit)
+    for id in due:
+        task = txn.task(id)
+        assert task is not None, id
+        if task.queue_deadline_at is not None and task.queue_deadline_at <= now and task.state in core.WAITING:
+            failure = Failure(reason="QUEUE_DEADLINE", message="it was not assigned before its deadline")
+            settle(txn, [lifecycle.kill(txn, task, failure, now)], now)
+            continue
+        _due(txn, task, now, roll)
+    return len(due)
+
+
+def _due(txn: Txn, task: Task, now: float, roll: float) -> None:
+    match task.state:
+        case State.SCHEDULED:
+            lifecycle.move(txn, task, Event.DUE, now, "task.queued")
+        case State.PARKED:
+            lifecycle.move(txn, task, Event.UNPARK, now, "task.queued")
+        case State.ASSIGNED:
+            work.lose(
+                txn,
+                Holding(task.id, task.generation),
+                now,
+                reason="START_TIMEOUT",
+                message=f"agents/{task.agent} did not accept it in {task.start_timeout_s:g} s",
+                agent_died=False,
+                roll=roll,
+                revoke="START_TIMEOUT",
+            )
+        case State.RUNNING if task.claimed:
+            work.lose(
+                txn,
+                Holding(task.id, task.generation),
+                now,
+                reason="CLAIM_EXPIRED",
+                message=f"agents/{task.agent} did not report in time",
+                agent_died=False,
+                roll=roll,
+            )
+        case State.RUNNING:
+            _overrun(txn, task, now, roll)
+        case _:
+            raise AssertionError(f"tasks/{task.id} is {task.state.name} and has a wake time")
+
+
+def _overrun(txn: Txn, task: Task, now: float, roll: float) -> None:
+    failure = Failure(
+        reason="TIMEOUT", message=f"it ran longer than {task.run_timeout_s:g} s", attribution=Attribution.TASK
+    )
+    decision = retry.after_failure(task, failure, stopped=False, roll=roll)
+    fields = lifecycle.end_attempt(
+        txn, task, AttemptOutcome.FAILED, now, failure=failure, revoke="DEADLINE", charged=decision.charged
+    )
+    fields |= {"reason": failure.reason, "attribution": failure.attribution.name, "charged": "true"}
+    txn.append(now, "task.failed", f"tasks/{task.id}", goal=task.goal, **fields)
+    work.carry_out(txn, task, decision, failure, now, {})

@@ -1,0 +1,1 @@
+"""Repositories: caches, worktrees, what an agent may push."""

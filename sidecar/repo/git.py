@@ -1,0 +1,166 @@
+"""The git binary, with a deadline on every call and every failure read for whose fault it is.
+
+Our own calls run no hooks of any repository, start no background maintenance, follow no submodules, sign nothing and
+ask nothing. Secrets are never in an address, in an argument or in the environment of an agent: the machine's own
+credential helpers and ssh agent serve them to git alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sidecar.child import environment, process
+from sidecar.core import fault, git_fault
+
+# Listings and shas; a diff asks for what it keeps.
+STDOUT_BYTES_MAX = 4 * 1024 * 1024
+
+_OVERRIDES = (
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.quotePath=false",
+    "core.pager=cat",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "commit.gpgSign=false",
+    "tag.gpgSign=false",
+    "submodule.recurse=false",
+    "fetch.recurseSubmodules=false",
+    "push.recurseSubmodules=no",
+    "push.followTags=false",
+    "protocol.ext.allow=never",
+    "credential.interactive=false",
+    "rerere.enabled=false",
+    "advice.detachedHead=false",
+    "merge.renames=true",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What one git command answered."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    content: bytes
+    #: Of all of stdout, before any cut.
+    size_bytes: int
+
+    @property
+    def line(self) -> str:
+        """Its one line."""
+        return self.stdout.strip()
+
+
+class Git:
+    """Runs git in the name of one agent."""
+
+    def __init__(
+        self, launcher: process.Launcher, *, agent: str, timeout_s: float, network_timeout_s: float, work_dir: Path
+    ) -> None:
+        self._launcher = launcher
+        self._agent = agent
+        self._timeout_s = timeout_s
+        self._network_timeout_s = network_timeout_s
+        self._work_dir = work_dir
+        self._environment = environment.for_git()
+        self._identity: dict[str, str] | None = None
+
+    async def run(
+        self,
+        *arguments: str,
+        cwd: Path,
+        action: str = "",
+        network: bool = False,
+        stop: process.StopOrder | None = None,
+        timeout_s: float | None = None,
+        accept: tuple[int, ...] = (0,),
+        stdout_bytes_max: int = STDOUT_BYTES_MAX,
+    ) -> Said:
+        """One command. Raises Fault when its exit code is not in `accept`, Stopped when `stop` came first.
+
+        `action` is what a person reads when it fails; it begins with "push" where a refused push must be told apart.
+        """
+        action = action or f"git {arguments[0]}"
+        bound_s = timeout_s or (self._network_timeout_s if network else self._timeout_s)
+        ended = await self._launcher.run(
+            process.Order(
+                argv=("git", *(part for setting in _OVERRIDES for part in ("-c", setting)), *arguments),
+                cwd=cwd,
+                environment={**self._environment, **await self.identity()},
+                timeout_s=bound_s,
+                stop=stop,
+                kill_grace_s=1.0,
+                head_bytes_max=stdout_bytes_max,
+                tail_bytes_max=0,
+                separate_stderr=True,
+                kill_leftovers=False,
+            )
+        )
+        if ended.cause == "stopped":
+            raise fault.Stopped(getattr(stop, "reason", "STOPPED"))
+        if ended.cause != "exited":
+            raise fault.Fault(
+                f"{action}: took longer than {bound_s:g} s",
+                reason="GIT_TIMEOUT",
+                attribution="environment" if network else "agent",
+                evidence=git_fault.redact(ended.errors.text),
+            )
+        if ended.exit_code not in accept:
+            raise git_fault.of(action, ended.errors.text)
+        content = ended.output.content[:stdout_bytes_max]
+        return Said(
+            exit_code=ended.exit_code,
+            stdout=content.decode(errors="replace"),
+            stderr=ended.errors.text,
+            content=content,
+            size_bytes=ended.output.size_bytes,
+        )
+
+    async def identity(self) -> dict[str, str]:
+        """Who commits, as environment variables; empty when the machine's owner has set that up."""
+        if self._identity is None:
+            ended = await self._launcher.run(
+                process.Order(
+                    argv=("git", "config", "--get", "user.email"),
+                    cwd=self._work_dir,
+                    environment=self._environment,
+                    timeout_s=self._timeout_s,
+                    separate_stderr=True,
+                    kill_leftovers=False,
+                )
+            )
+            name, email = f"agentcom {self._agent}", f"{self._agent}@agentcom.invalid"
+            missing = not (ended.succeeded and ended.output.text.strip())
+            self._identity = (
+                {
+                    "GIT_AUTHOR_NAME": name,
+                    "GIT_AUTHOR_EMAIL": email,
+                    "GIT_COMMITTER_NAME": name,
+                    "GIT_COMMITTER_EMAIL": email,
+                }
+                if missing
+                else {}
+            )
+        return self._identity
+
+    async def sha(self, revision: str, *, cwd: Path) -> str:
+        """The commit that `revision` names; empty when there is none."""
+        said = await self.run("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", cwd=cwd, accept=(0, 1, 128))
+        return said.line if said.exit_code == 0 else ""
+
+    async def tree(self, revision: str, *, cwd: Path) -> str:
+        """The tree of a commit."""
+        return (await self.run("rev-parse", "--verify", f"{revision}^{{tree}}", cwd=cwd)).line
+
+    async def is_ancestor(self, older: str, newer: str, *, cwd: Path) -> bool:
+        """Is `older` part of the history of `newer`? False when one of them is unknown here."""
+        said = await self.run("merge-base", "--is-ancestor", older, newer, cwd=cwd, accept=(0, 1, 128))
+        return said.exit_code == 0
+
+    async def is_dirty(self, *, cwd: Path) -> bool:
+        """Is anything changed or new (and not ignored) in the working tree?"""
+        said = await self.run("status", "--porcelain=v1", "--untracked-files=normal", cwd=cwd)
+        return bool(said.stdout)

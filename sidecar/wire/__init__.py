@@ -1,0 +1,1 @@
+"""The session with the hub: stream, ledger, journal, and what is held."""
