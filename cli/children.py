@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 from kit import errors
 
@@ -33,7 +34,7 @@ class Child:
     @classmethod
     async def start(
         cls, name: str, arguments: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None
-    ) -> Child:
+    ) -> Self:
         """Run a command whose output goes to the file `log`; `environment` is added to ours."""
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as out:

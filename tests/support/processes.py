@@ -1,4 +1,6 @@
-"""Real child processes of a test: started with a log, killed or frozen as a test wants, always ended by their own id."""
+"""Real child processes of a test: started with a log, killed or frozen as a test wants, always ended by their own
+id.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,7 @@ async def until(true: Callable[[], object], what: str, patience_s: float = PATIE
     """Return when `true()` says so. Raises AssertionError that names `what` when it does not in time."""
     try:
         async with asyncio.timeout(patience_s):
-            while not true():
+            while not true():  # noqa: ASYNC110  # files and processes give no signal to wait for
                 await asyncio.sleep(LOOK_EVERY_S)
     except TimeoutError:
         raise AssertionError(f"after {patience_s:.0f} s still not so: {what}") from None

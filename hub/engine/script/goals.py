@@ -93,6 +93,12 @@ def revive(txn: Txn, task: Task, now: float, actor: str) -> None:
     _count(txn, goal, now)
 
 
+def may_revive(reader: Reader, task: Task) -> bool:
+    """May this ended task go on, as far as its goal is concerned?"""
+    goal = reader.goals.get(task.goal) if task.goal else None
+    return goal is None or goal.state not in (State.SUCCEEDED, State.CANCELLED)
+
+
 def check_repo(reader: Reader, goal: Goal) -> None:
     """Raise NotFound when the goal's repo is not there."""
     if reader.repos.get(goal.repo) is None:

@@ -27,7 +27,7 @@ from hub.core.task import (
     State,
     Task,
 )
-from hub.engine.script import lifecycle, merge
+from hub.engine.script import goals, lifecycle, merge
 from hub.engine.script.settle import settle
 from hub.store.base import Txn
 
@@ -157,6 +157,7 @@ def fail(
     after = carry_out(txn, task, decision, failure, now, {}, avoid=avoid, wip_ref=wip_ref or task.wip_ref)
     if not stopped and failure.attribution in (Attribution.TASK, Attribution.AGENT, Attribution.CREDENTIAL):
         _blame(txn, holding, agent, charged=decision.charged, now=now)
+        return txn.task(task.id) or after  # a refund may have brought it back
     return after
 
 
@@ -315,6 +316,12 @@ def _refund(txn: Txn, holding: Holding, agent: str, now: float) -> None:
     txn.append(
         now, "task.refunded", f"tasks/{task.id}", goal=task.goal, agent=agent, generation=str(holding.generation)
     )
+    if task.state is State.DEAD and task.attempts_used >= task.attempts_max and goals.may_revive(txn, task):
+        # It died of this very attempt, which was not its fault.
+        alive = lifecycle.move(txn, after, Event.REVIVE, now, "task.revived", ended_at=None)
+        lifecycle.revive_dependants(txn, alive, now, "hub")
+        if task.goal:
+            goals.revive(txn, alive, now, "hub")
 
 
 def _death(txn: Txn, task: Task, agent: str, decision: retry.Decision, failure: Failure) -> tuple[Task, Failure]:

@@ -259,6 +259,17 @@ def test_three_different_tasks_failed_by_one_agent_isolate_it_and_are_refunded(b
     assert all("task.refunded" in bench.events(task) for task in tasks)
 
 
+def test_a_refund_brings_back_a_task_that_died_of_the_attempt(bench: Bench) -> None:
+    bench.do(lambda txn: txn.agents.put(Agent(id="a")))
+    tasks = [bench.submit(attempts_max=1) for _ in range(3)]
+    waits = bench.submit(depends_on=(tasks[0].id,))
+    for task in tasks:
+        bench.fail(bench.assign(task))
+    assert {bench.task(task.id).state for task in tasks} == {State.QUEUED}
+    assert [bench.task(task.id).attempts_used for task in tasks] == [0, 0, 0]
+    assert bench.task(waits.id).state is State.PENDING
+
+
 def test_refunds_of_one_task_are_bounded(bench: Bench) -> None:
     bench.do(lambda txn: txn.agents.put(Agent(id="a")))
     tasks = [bench.submit() for _ in range(3)]

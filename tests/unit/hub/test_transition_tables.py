@@ -29,12 +29,12 @@ def test_a_pair_in_the_table_leads_to_its_state_and_any_other_is_refused_with_th
 
 @pytest.mark.parametrize("module", TABLES, ids=lambda module: module.__name__)
 def test_every_state_is_reached_or_is_a_beginning(module: Any) -> None:
-    beginnings = {
+    beginnings: dict[Any, set[Any]] = {
         task: {task.State.PENDING, task.State.SCHEDULED, task.State.QUEUED, task.State.PARKED},
         goal: {goal.State.AWAITING_PLAN, goal.State.ACTIVE},
         change: {change.State.WAITING},
-    }[module]
-    assert set(module.TRANSITIONS.values()) | beginnings == set(module.State)
+    }
+    assert set(module.TRANSITIONS.values()) | beginnings[module] == set(module.State)
 
 
 @pytest.mark.parametrize("module", TABLES, ids=lambda module: module.__name__)
@@ -43,7 +43,8 @@ def test_every_state_that_is_not_final_has_a_way_to_a_final_one(module: Any) -> 
         state: {after for (before, _), after in module.TRANSITIONS.items() if before is state} for state in module.State
     }
     for state in set(module.State) - module.FINAL:
-        seen, pending = set(), [state]
+        seen: set[Any] = set()
+        pending = [state]
         while pending:
             for after in ways[pending.pop()] - seen:
                 seen.add(after)

@@ -230,9 +230,8 @@ def test_a_second_sidecar_on_the_same_folder_is_refused_with_one_line(tmp_path):
 
 
 def test_a_lock_dies_with_its_process(tmp_path):
-    code = (
-        "import os, sys, pathlib; from sidecar.wire import state; state.StateFolder(pathlib.Path(sys.argv[1])); os._exit(9)"
-    )
+    imports = "import os, sys, pathlib; from sidecar.wire import state"
+    code = f"{imports}; state.StateFolder(pathlib.Path(sys.argv[1])); os._exit(9)"
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 9
     state.StateFolder(tmp_path).close()
 
