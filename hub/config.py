@@ -41,9 +41,10 @@ class StoreConfig:
 
     #: "memory" forgets everything at the end: for trials.
     kind: str = setting("lmdb", choices=("lmdb", "memory"))
-    #: The map grows by itself from the first size to the last.
+    #: The map grows by itself from the first size to the last. At least 16 MiB of the last are kept for results, so
+    #: half of the smallest is left for work.
     map_first_bytes: int = setting(64 * MIB, low=MIB, high=1024 * GIB)
-    map_max_bytes: int = setting(64 * GIB, low=16 * MIB, high=16 * 1024 * GIB)
+    map_max_bytes: int = setting(64 * GIB, low=32 * MIB, high=16 * 1024 * GIB)
     #: Skips the fsync: a power cut may then lose or break what was acknowledged. For trials only.
     lose_data_on_power_cut: bool = setting(False)
 

@@ -24,6 +24,7 @@ from tests.support.proxy import proxied
 
 ROUNDS = 6
 CALLERS = 8
+TURNED_AWAY = 6
 MIB = 1024 * 1024
 
 
@@ -207,10 +208,11 @@ async def make_room(fleet: Fleet, names: list[str]) -> None:
 
 
 async def work_under_way(fleet: Fleet, tmp_path: Path) -> list[str]:
-    """Two tasks that run until the files `gate.0` and `gate.1` are there."""
+    """Two tasks that run until the files `gate.0` and `gate.1` are there, and then leave as much log as one may."""
     await fleet.start_sidecars("ada", slots=4)
     waits = [f"while ! test -e {tmp_path}/gate.{n}; do sleep 0.1; done" for n in range(2)]
-    names = await fleet.submit(*[spec(f"under way {n}", wait) for n, wait in enumerate(waits)])
+    long = "head -c 400000 /dev/zero | tr '\\0' x"
+    names = await fleet.submit(*[spec(f"under way {n}", f"{wait}; {long}") for n, wait in enumerate(waits)])
     await fleet.until_tasks(names, task_pb2.Task.STATE_RUNNING)
     return names
 
@@ -250,7 +252,7 @@ def small_disk(path: Path, size: int) -> Iterator[Path]:
 async def test_a_full_disk_refuses_submits_loses_no_result_and_recovers_without_a_restart(fleet: Fleet, tmp_path: Path):
     fleet.root.mkdir()
     with small_disk(fleet.data, 128 * MIB) as disk:
-        await fleet.start_hub(store_map_first_bytes=MIB)
+        await fleet.start_hub(store_map_first_bytes=MIB, engine_lease_s=2.0)
         under_way = await work_under_way(fleet, tmp_path)
         others = disk / "somebody-elses"
         others.write_bytes(b"\0" * (shutil.disk_usage(disk).free - 32 * MIB))
@@ -264,6 +266,8 @@ async def test_a_full_disk_refuses_submits_loses_no_result_and_recovers_without_
         ada = fleet.sidecars["ada"]
         await until(lambda: ada.said().count('"event":"holding.finished"') == 2, "the sidecar has the result")
         assert await fill(fleet) == []
+        # Each time it is told to come again within a quarter of a lease: the disk is full for longer than a lease.
+        await until(lambda: ada.said().count('"event":"sidecar.detached"') >= TURNED_AWAY, "it was turned away often")
         others.unlink()
         await fleet.until_tasks(under_way)
         (again,) = await fleet.submit(spec("there is room again"))
