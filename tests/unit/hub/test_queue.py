@@ -136,7 +136,9 @@ def test_a_queued_task_tells_the_dispatcher_its_class(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("verb", ["accept", "complete", "fail"])
-@pytest.mark.parametrize("how", ["old generation", "another agent", "not held", "deleted"])
+@pytest.mark.parametrize(
+    "how", ["old generation", "old generation of the same agent", "another agent", "not held", "deleted"]
+)
 def test_a_worker_verb_of_a_holding_that_is_not_good_is_fenced_and_changes_nothing(
     bench: Bench, verb: str, how: str
 ) -> None:
@@ -147,6 +149,9 @@ def test_a_worker_verb_of_a_holding_that_is_not_good_is_fenced_and_changes_nothi
         case "old generation":
             bench.lose(holding)
             bench.assign(task, "b")
+        case "old generation of the same agent":
+            bench.lose(holding)
+            bench.assign(task, agent)
         case "another agent":
             agent = "b"
         case "not held":
