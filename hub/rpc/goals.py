@@ -113,7 +113,7 @@ class GoalService(goal_service_pb2_grpc.GoalServiceServicer):
     ) -> AsyncIterator[goal_service_pb2.WatchGoalsResponse]:
         goal_id = ids.parse_name("goals", request.name) if request.name else ""
         watch = self._desk.watch(self._desk.start(request.position), goal_id=goal_id)
-        async with contextlib.aclosing(watch) as stream:  # type: ignore[type-var]
+        async with contextlib.aclosing(watch) as stream:
             async for told in stream:
                 response = goal_service_pb2.WatchGoalsResponse(position=told.position)
                 if told.event is not None:

@@ -1,6 +1,7 @@
 """Tasks between the wire and the records: `read_*` makes a record, `write_*` fills a message.
 
-The numbers of the enums are the same on both sides (a test compares them), so an enum is a cast. Fields are assigned
+The numbers of the enums are the same on both sides (a test compares them), so an enum is assigned as it is; the stubs
+want their own type of number there, hence `type: ignore` at each enum in these translations. Fields are assigned
 one by one: the JSON mapping of protobuf costs ten times as much, and this is on the path of every task.
 """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Final, NamedTuple, TypeVar
 
 from hub.core import filter as filters
@@ -119,7 +119,7 @@ class GoalDesk:
         now = self._ctx.clock.now()
         return await self._write(lambda txn: steering.resume(txn, goal_id, now, actor=actor))
 
-    async def watch(self, position: int, *, goal_id: str = "") -> AsyncIterator[Told]:
+    async def watch(self, position: int, *, goal_id: str = "") -> AsyncGenerator[Told, None]:
         """Events of goals, their tasks and changes behind a position, for ever: of this goal; empty: of all.
 
         The goals come without their plans, which do not change. Raises NotFound for an unknown goal.
