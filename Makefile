@@ -10,11 +10,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 HUB_CONFIG ?= deploy/config/hub.toml
 SIDECAR_CONFIG ?= deploy/config/sidecar.toml
+DASHBOARD_CONFIG ?= deploy/config/dashboard.toml
 
-CODE := $(wildcard kit hub sidecar cli tools deploy tests)
-TYPED := $(wildcard kit hub sidecar cli tools deploy/demo tests)
+CODE := $(wildcard kit hub sidecar cli dashboard tools deploy tests)
+TYPED := $(wildcard kit hub sidecar cli dashboard tools deploy/demo tests)
 
-.PHONY: help setup gen gen-check fmt lint type test test-unit test-e2e demo bench docs docs-check check run-hub run-sidecar clean
+.PHONY: help setup gen gen-check fmt lint type test test-unit test-e2e faults demo bench sim sim-twins soak docs docs-check check run-hub run-sidecar run-dashboard clean
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -56,11 +57,23 @@ test-unit: setup ## The fast tests: rules, kit, layers
 test-e2e: setup ## The tests with real processes
 	@$(BIN)/pytest tests/e2e
 
+faults: setup ## Try faults on real processes (QUICK=1: the short sizes; ARGS="--only hub-kill --seed 7": one of them)
+	@$(BIN)/python -m tests.faults --twins $(if $(QUICK),--quick) $(ARGS)
+
 demo: setup ## A hub, two sidecars, a goal file: from nothing to merged work
 	@$(BIN)/python deploy/demo/run.py
 
 bench: setup ## Measure, side by side with the bare floor
 	@$(BIN)/python -m tests.bench
+
+sim: setup ## Simulate: 500 seeds (SEEDS=n START=n), or one with its trace (SEED=n)
+	@$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),$(if $(SEEDS),--seeds $(SEEDS)) $(if $(START),--start $(START))) $(if $(HOURS),--hours $(HOURS))
+
+sim-twins: setup ## The simulator on the product with one guard taken out: each must be found
+	@$(BIN)/python -m tests.sim --twins
+
+soak: setup ## Load with mishaps for 10 minutes (MINUTES=n, ARGS="--seed 7"): does anything grow?
+	@$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 docs: setup ## Write the generated pages of docs/
 	@$(BIN)/python tools/docs.py write
@@ -75,6 +88,9 @@ run-hub: setup ## Run a hub in the foreground (HUB_CONFIG=file)
 
 run-sidecar: setup ## Run a sidecar in the foreground (SIDECAR_CONFIG=file)
 	@$(BIN)/python -m sidecar $(if $(wildcard $(SIDECAR_CONFIG)),--config $(SIDECAR_CONFIG))
+
+run-dashboard: setup ## Run the dashboard in the foreground (DASHBOARD_CONFIG=file)
+	@$(BIN)/python -m dashboard $(if $(wildcard $(DASHBOARD_CONFIG)),--config $(DASHBOARD_CONFIG))
 
 clean: ## Remove everything that can be made again
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

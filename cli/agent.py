@@ -8,9 +8,10 @@ import typer
 from rich.console import Group, RenderableType
 
 from agentcom.v1 import agent_pb2, agent_service_pb2, task_pb2
-from cli import output, words
+from cli import agent_add, agent_preflight, agent_remove, output, words
 from cli.command import command
 from cli.session import LIST_COUNT, Session, request_id
+from kit import channel
 
 app = typer.Typer(help="Agents: identities that do the work.")
 
@@ -74,6 +75,9 @@ async def enroll(
     request: Annotated[str | None, typer.Option("--request-id", help="the same id gives the same agent")] = None,
 ) -> None:
     """Make a new agent and show its token, once."""
+    if join_key:
+        address = channel.parse_address(session.options.address, field="--hub")
+        channel.keep_secret(address, "a join key", plaintext=session.options.plaintext)
     ask = agent_service_pb2.EnrollAgentRequest(
         agent_id=words.short_name(name),
         join_key=join_key,
@@ -113,11 +117,24 @@ async def delete(
 
 
 @command(app, "rotate-token")
-async def rotate_token(session: Session, name: Name) -> None:
-    """Make a new token and show it, once; the old one is void at once."""
+async def rotate_token(
+    session: Session,
+    name: Name,
+    grace: Annotated[
+        str, typer.Option("--grace", help="how long the old one stays good: 90s, 2h; default: it is void at once")
+    ] = "",
+) -> None:
+    """Make a new token and show it, once."""
     ask = agent_service_pb2.RotateAgentTokenRequest(name=words.full_name("agents", name))
+    if grace:
+        ask.grace.CopyFrom(words.duration("--grace", grace))
     reply = await session.call(session.agents.RotateAgentToken, ask, again=False)
     session.output.one(reply, lambda reply: output.sheet([("token (shown only now)", reply.token)]))
+
+
+command(app, "add")(agent_add.add)
+command(app, "remove")(agent_remove.remove)
+command(app, "preflight")(agent_preflight.preflight)
 
 
 def _say(session: Session, agent: agent_pb2.Agent) -> None:

@@ -10,15 +10,16 @@ import asyncio
 import functools
 import inspect
 import os
+import sys
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from cli import failure, output, session
-from kit import errors, wire
+from kit import channel, errors, wire
 
 TIMEOUT_S_DEFAULT = 30.0
 TOKEN_BYTES_MAX = 1024
@@ -29,6 +30,10 @@ ENV_ADDRESS = wire.ADDRESS_VARIABLE
 ENV_TOKEN = "AGENTCOM_TOKEN"
 ENV_TOKEN_FILE = "AGENTCOM_TOKEN_FILE"
 ENV_CA_FILE = "AGENTCOM_CA_FILE"
+ENV_CERTIFICATE_FILE = "AGENTCOM_CERTIFICATE_FILE"
+ENV_KEY_FILE = "AGENTCOM_KEY_FILE"
+# Instead of a path: the token is the first line of standard input.
+STDIN = "-"
 ENV_OUTPUT = "AGENTCOM_OUTPUT"
 
 Hub = Annotated[
@@ -46,7 +51,10 @@ Token = Annotated[
     ),
 ]
 TokenFile = Annotated[
-    Path | None, typer.Option("--token-file", metavar="FILE", help=f"file that holds the token [env: {ENV_TOKEN_FILE}]")
+    Path | None,
+    typer.Option(
+        "--token-file", metavar="FILE", help=f"file that holds the token, - for standard input [env: {ENV_TOKEN_FILE}]"
+    ),
 ]
 Format = Annotated[
     output.Format | None,
@@ -62,6 +70,15 @@ CaFile = Annotated[
     Path | None,
     typer.Option("--ca-file", metavar="FILE", help=f"PEM of the authority that signed the hub [env: {ENV_CA_FILE}]"),
 ]
+CertificateFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--certificate-file", metavar="FILE", help=f"PEM of our own certificate [env: {ENV_CERTIFICATE_FILE}]"
+    ),
+]
+KeyFile = Annotated[
+    Path | None, typer.Option("--key-file", metavar="FILE", help=f"PEM of its key [env: {ENV_KEY_FILE}]")
+]
 Plaintext = Annotated[bool | None, typer.Option("--plaintext", help="allow a token to cross a network without TLS")]
 COMMON: dict[str, Any] = {
     "hub": Hub,
@@ -70,6 +87,8 @@ COMMON: dict[str, Any] = {
     "format": Format,
     "timeout_s": Timeout,
     "ca_file": CaFile,
+    "certificate_file": CertificateFile,
+    "key_file": KeyFile,
     "plaintext": Plaintext,
 }
 
@@ -117,8 +136,24 @@ def resolve(before: dict[str, Any] | None, after: dict[str, Any]) -> session.Opt
         format=form,
         timeout_s=chosen["timeout_s"] or TIMEOUT_S_DEFAULT,
         plaintext=bool(chosen["plaintext"]),
-        ca=_ca(chosen["ca_file"]),
+        tls=_tls(chosen),
+        files=session.TlsFiles(
+            _file(chosen["ca_file"], ENV_CA_FILE),
+            _file(chosen["certificate_file"], ENV_CERTIFICATE_FILE),
+            _file(chosen["key_file"], ENV_KEY_FILE),
+        ),
     )
+
+
+def secret_in(path: Path, field: str) -> str:
+    """The token or key that a file holds. Raises Invalid."""
+    return _token_in(path, field)
+
+
+def one_of(option: str, word: str, known: Sequence[str]) -> None:
+    """Raise Invalid when an option is given a word that it does not know."""
+    if word not in known:
+        raise errors.Invalid.of(option, f"must be one of {', '.join(known)}, not {word!r}")
 
 
 def _wrapped(function: Work) -> Callable[..., None]:
@@ -166,18 +201,34 @@ def _token(token: str | None, file: Path | None) -> str | None:
 
 
 def _token_in(path: Path, field: str) -> str:
-    token = _read(path, field, TOKEN_BYTES_MAX).decode("ascii", "replace").strip()
+    data = sys.stdin.buffer.readline(TOKEN_BYTES_MAX) if str(path) == STDIN else _read(path, field, TOKEN_BYTES_MAX)
+    token = data.decode("ascii", "replace").strip()
     if not token or not token.isprintable() or " " in token:
         raise errors.Invalid.of(field, f"{path} does not hold a token")
     return token
 
 
-def _ca(file: Path | None) -> bytes | None:
-    """The authority to trust; None: those of the system."""
+def _tls(chosen: dict[str, Any]) -> channel.Tls:
+    """The authority to trust (none: those of the system), and our own certificate with its key."""
+    ca = _pem(chosen["ca_file"], "--ca-file", ENV_CA_FILE)
+    certificate = _pem(chosen["certificate_file"], "--certificate-file", ENV_CERTIFICATE_FILE)
+    key = _pem(chosen["key_file"], "--key-file", ENV_KEY_FILE)
+    if (certificate is None) != (key is None):
+        raise errors.Invalid.of("--certificate-file", "goes together with --key-file")
+    return channel.Tls(ca, certificate, key)
+
+
+def _pem(file: Path | None, option: str, variable: str) -> bytes | None:
     if file is not None:
-        return _read(file, "--ca-file", CA_BYTES_MAX)
-    path = os.environ.get(ENV_CA_FILE)
-    return _read(Path(path), ENV_CA_FILE, CA_BYTES_MAX) if path else None
+        return _read(file, option, CA_BYTES_MAX)
+    path = os.environ.get(variable)
+    return _read(Path(path), variable, CA_BYTES_MAX) if path else None
+
+
+def _file(file: Path | None, variable: str) -> Path | None:
+    path = str(file or os.environ.get(variable) or "")
+    # Links in it stay: a renewed certificate is often a link that leads elsewhere then.
+    return Path(os.path.abspath(os.path.expanduser(path))) if path else None
 
 
 def _read(path: Path, field: str, bytes_max: int) -> bytes:

@@ -24,7 +24,9 @@ HANDED_ON = (
     ("hub", command.ENV_ADDRESS),
     ("token", command.ENV_TOKEN),
     ("token_file", command.ENV_TOKEN_FILE),
-    ("ca_file", "AGENTCOM_SIDECAR_HUB_CA_FILE"),
+    ("ca_file", command.ENV_CA_FILE),
+    ("certificate_file", command.ENV_CERTIFICATE_FILE),
+    ("key_file", command.ENV_KEY_FILE),
 )
 
 

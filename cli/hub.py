@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Annotated, Any
 
 import typer
 from google.protobuf import duration_pb2
 
-from agentcom.v1 import agent_pb2, hub_pb2, hub_service_pb2, task_pb2
-from cli import goal_watch, output, words
+from agentcom.v1 import agent_pb2, event_pb2, hub_pb2, hub_service_pb2, task_pb2
+from cli import goal_watch, hub_care, output, violator, words
 from cli.command import command
-from cli.session import Session
+from cli.session import LIST_COUNT, Session
 
 app = typer.Typer(help="The hub: its state, its figures, its events.")
+hub_care.register(app)
+violator.register(app)
 
 Reason = Annotated[str, typer.Option("--reason", help="why, for the history")]
 MIB = 1024 * 1024
+
+COLUMNS: list[output.Column[event_pb2.Event]] = [
+    ("TIME", lambda event: words.time_text(event.create_time)),
+    ("EVENT", lambda event: event.type),
+    ("ABOUT", lambda event: event.subject),
+    ("WITH", lambda event: " ".join(f"{key}={value}" for key, value in sorted(event.fields.items()))),
+]
 
 
 @command(app, "status")
@@ -80,6 +90,41 @@ async def events(
                 return
 
 
+@command(app, "history")
+async def history(
+    session: Session,
+    about: Annotated[str, typer.Option("--about", help="tasks/ID, goals/ID, agents/NAME, ...; default: all")] = "",
+    prefix: Annotated[str, typer.Option("--type", help='only types that start with this, e.g. "task."')] = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="at most so many")] = LIST_COUNT,
+) -> None:
+    """Show what happened last, the newest first."""
+
+    async def fetch(size: int, token: str) -> tuple[Sequence[event_pb2.Event], str]:
+        ask = hub_service_pb2.ListEventsRequest(page_size=size, page_token=token, type_prefix=prefix, subject=about)
+        reply = await session.call(session.hub.ListEvents, ask)
+        return reply.events, reply.next_page_token
+
+    session.output.many(await session.pages(fetch, limit), COLUMNS, empty="nothing happened")
+
+
+@command(app, "whoami")
+async def whoami(session: Session) -> None:
+    """Show who the hub takes us for, and what we may do."""
+    reply = await session.call(session.hub.GetCaller, hub_service_pb2.GetCallerRequest())
+    session.output.one(reply, _who)
+
+
+def _who(reply: hub_service_pb2.GetCallerResponse) -> Any:
+    return output.sheet(
+        [
+            ("principal", reply.principal),
+            ("scope", words.enum_word(hub_pb2.Scope, reply.scope, "SCOPE_")),
+            ("agent", reply.agent),
+            ("until", words.time_text(reply.expire_time)),
+        ]
+    )
+
+
 def _say(session: Session, hub: hub_pb2.Hub) -> None:
     session.output.one(hub, lambda hub: output.cell(f"the hub is {_state(hub)}"))
 
@@ -97,12 +142,13 @@ def _sheet(hub: hub_pb2.Hub) -> Any:
     return output.sheet(
         [
             ("state", _state(hub)),
+            ("because", hub.state_reason),
             ("version", hub.version),
             ("uid", hub.uid),
             ("serving since", words.time_text(hub.start_time)),
             ("store", f"{hub.store}, schema {hub.schema_version}"),
             ("store size", f"{hub.store_used_bytes / MIB:.1f} MiB of {hub.store_size_max_bytes / MIB:.0f} MiB"),
-            ("events", str(hub.event_position)),
+            ("events", f"{hub.event_position}, kept from {hub.event_position_oldest} on"),
             ("lease", _seconds(hub.lease_duration)),
         ]
     )
@@ -131,6 +177,9 @@ def _figures(stats: hub_pb2.Stats) -> Any:
             ("wait to assignment", _wait(wait)),
             ("commits", f"{stats.commit_count} for {stats.write_count} writes"),
             ("requests refused", str(stats.refused_request_count)),
+            ("store", "open for reading only" if stats.store_degraded else ""),
+            ("newest backup", words.time_text(stats.backup_time)),
+            ("alerts", str(stats.alert_count or "")),
             ("model tokens", str(stats.tokens_spent)),
         ]
     )

@@ -46,6 +46,8 @@ def options(
     format: command.Format = None,
     timeout_s: command.Timeout = None,
     ca_file: command.CaFile = None,
+    certificate_file: command.CertificateFile = None,
+    key_file: command.KeyFile = None,
     plaintext: command.Plaintext = None,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_version, help="show the version and leave")
@@ -59,6 +61,8 @@ def options(
         "format": format,
         "timeout_s": timeout_s,
         "ca_file": ca_file,
+        "certificate_file": certificate_file,
+        "key_file": key_file,
         "plaintext": plaintext,
     }
 

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import grpc
@@ -60,6 +61,15 @@ class Stream(Protocol[R_co]):
 
 
 @dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Where the PEM of `Options.tls` was read, in full, for a sidecar that is told the same."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """What every command may be told."""
 
@@ -68,8 +78,8 @@ class Options:
     format: output.Format
     timeout_s: float
     plaintext: bool = False
-    #: PEM of the authority to trust; None: those of the system.
-    ca: bytes | None = None
+    tls: channel.Tls | None = None
+    files: TlsFiles = TlsFiles()
 
 
 class Session:
@@ -87,10 +97,13 @@ class Session:
         # Only for jitter between tries: nothing depends on it.
         self._rng = random.Random()
 
-    async def call(self, method: Unary[Q, R], request: Q, *, again: bool = True) -> R:
-        """Call once, or up to three times when it may be repeated (`again`) and the hub cannot be reached."""
+    async def call(self, method: Unary[Q, R], request: Q, *, again: bool = True, at_least_s: float = 0.0) -> R:
+        """Call once, or up to three times when it may be repeated (`again`) and the hub cannot be reached.
+
+        `at_least_s`: for a method that takes as long as the hub's store is large.
+        """
         loop = asyncio.get_running_loop()
-        end = loop.time() + self.options.timeout_s
+        end = loop.time() + max(self.options.timeout_s, at_least_s)
         for attempt in range(TRY_COUNT_MAX):
             try:
                 return await method(request, timeout=max(0.001, end - loop.time()), metadata=self.metadata)
@@ -131,16 +144,19 @@ class Session:
         loop = asyncio.get_running_loop()
         failures, heard_at = 0, loop.time()
         while True:
+            later_s = 0.0
             try:
                 async with aclosing(self.listen(watch, ask(position))) as stream:
                     async for message in stream:
                         failures, heard_at = 0, loop.time()
                         position = getattr(message, "position", 0) or position
                         yield message
-            except errors.Unavailable:
-                if loop.time() - heard_at > RESUME_S_MAX:
+            except (errors.Unavailable, errors.Exhausted) as problem:
+                no_use = isinstance(problem, errors.Exhausted) and problem.retry_delay_s is None
+                if no_use or loop.time() - heard_at > RESUME_S_MAX:
                     raise
-            delay = backoff.full_jitter(failures, RESUME_BASE_S, RESUME_CAP_S, self._rng)
+                later_s = problem.retry_delay_s or 0.0
+            delay = later_s + backoff.full_jitter(failures, RESUME_BASE_S, RESUME_CAP_S, self._rng)
             failures += 1
             await asyncio.sleep(delay)
 
@@ -181,7 +197,7 @@ async def run(options: Options, work: Callable[[Session], Awaitable[R]]) -> R:
     """Open a connection, do the work, close it."""
     address = channel.parse_address(options.address, field="--hub")
     metadata = channel.token_metadata(options.token, address, plaintext=options.plaintext)
-    wire = channel.open_channel(address, channel.Tls(ca=options.ca))
+    wire = channel.open_channel(address, options.tls)
     try:
         return await work(Session(options, wire, metadata))
     finally:

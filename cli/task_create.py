@@ -38,6 +38,10 @@ async def create(
     queue_deadline: Annotated[
         str, typer.Option("--queue-deadline", metavar="TIME", help="given up when not assigned by then")
     ] = "",
+    isolation: Annotated[
+        str, typer.Option("--isolation", help="preferred, or required: only where commands run in a sandbox")
+    ] = "",
+    network: Annotated[bool, typer.Option("--network", help="grant its commands the network")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="wait for its end; exit 0 only on success")] = False,
     validate_only: Annotated[bool, typer.Option("--validate-only", help="only check; nothing is filed")] = False,
     request: Annotated[str | None, typer.Option("--request-id", help="the same id files one task only")] = None,
@@ -60,6 +64,9 @@ async def create(
         labels=words.pairs("--label", label),
         attempts_max=attempts_max,
     )
+    if isolation or network:
+        spec.policy.isolation = words.enum_number("--isolation", isolation, task_pb2.Policy.Isolation, "ISOLATION_")
+        spec.policy.network = network
     _set_requirement(spec, require, executor, agent)
     _set_times(
         spec,

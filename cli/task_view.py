@@ -64,6 +64,7 @@ def sheet(task: task_pb2.Task) -> RenderableType:
         ("repo", spec.repo),
         ("delivery", words.enum_word(task_pb2.Delivery, spec.delivery, "DELIVERY_")),
         ("needs", _requirement(spec.requirement)),
+        ("may reach", _policy(spec.policy)),
         ("depends on", ", ".join(spec.depends_on)),
         ("command", spec.command),
         ("checks", "\n".join(f"{check.id}: {check.run}" for check in spec.checks)),
@@ -102,6 +103,11 @@ def explanation(answer: task_service_pb2.ExplainTaskResponse) -> RenderableType:
     if answer.obstacles:
         parts += ["", output.table(answer.obstacles, OBSTACLE_COLUMNS)]
     return Group(*parts)
+
+
+def _policy(policy: task_pb2.Policy) -> str:
+    parts = ["only in a sandbox"] if policy.isolation == task_pb2.Policy.ISOLATION_REQUIRED else []
+    return ", ".join([*parts, *(["the network"] if policy.network else [])])
 
 
 def _requirement(requirement: task_pb2.Requirement) -> str:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hub import app, config
+from hub import app, config, crash, offline
 from kit import errors, logs, signals
 
 #: The process ended as it was asked to.
@@ -29,6 +29,9 @@ GC_THRESHOLDS = (50_000, 50, 100)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words and words[0] in offline.COMMANDS:
+        return offline.main(words)
     chosen = _parser().parse_args(arguments)
     try:
         settings = config.load(
@@ -50,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _run(settings: config.Config) -> int:
-    hub = app.Hub(settings)
+    hub = app.Hub(settings, crashed=crash.begin(settings.data))
     await hub.start()
     gc.freeze()  # what is there now stays to the end
     gc.set_threshold(*GC_THRESHOLDS)
@@ -58,6 +61,7 @@ async def _run(settings: config.Config) -> int:
         return await signals.run(hub.run, deadline_s=settings.server.stop_grace_s + STOP_MARGIN_S)
     finally:
         await hub.close()
+        crash.end(settings.data)
 
 
 def _loop_factory(kind: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -78,7 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m hub",
         description="Keeps the queue of tasks, pushes work to sidecars, merges what they bring.",
-        epilog=f"Every key of the configuration can be set by environment, e.g. {config.PREFIX}_SERVER_LISTEN, "
+        epilog=f"A store that no hub has open is looked after by: agentcom-hub {'|'.join(offline.COMMANDS)} --help. "
+        f"Every key of the configuration can be set by environment, e.g. {config.PREFIX}_SERVER_LISTEN, "
         f"{config.PREFIX}_STORE_KIND.",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file")

@@ -12,10 +12,9 @@ import dataclasses
 import importlib.metadata
 import random
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
-import grpc
 from google.protobuf import message as protobuf
 from google.protobuf import message_factory
 
@@ -31,14 +30,16 @@ from agentcom.v1 import (
     task_service_pb2,
     task_service_pb2_grpc,
 )
-from hub import data
-from hub.config import Config
+from hub import data, telemetry, upkeep
+from hub.config import Config, check
 from hub.core.token import Scope
-from hub.engine.desk import intake, stats
+from hub.engine.desk import alerts, care, intake, measure, stats
+from hub.engine.desk.conduct import EVENTS_S, Conduct
 from hub.engine.desk.explain import Explainer
 from hub.engine.desk.filing import Draft, Filing
 from hub.engine.desk.goal_desk import GoalDesk
-from hub.engine.desk.hubstate import HubState
+from hub.engine.desk.hubstate import UID_KEY, HubState
+from hub.engine.desk.leashes import Leashes
 from hub.engine.desk.repo_desk import RepoDesk
 from hub.engine.desk.roster import Roster
 from hub.engine.desk.submit import Submitter
@@ -47,11 +48,12 @@ from hub.engine.desk.vault import Vault
 from hub.engine.desk.verifier import Verifier
 from hub.engine.live.context import Context
 from hub.engine.live.dispatch import Dispatcher
+from hub.engine.live.retention import Retention
 from hub.engine.live.sessions import Sessions
 from hub.engine.live.sweep import Sweep
 from hub.engine.live.tail import Tails
 from hub.engine.live.worker import Worker
-from hub.rpc import translate_goal
+from hub.rpc import auth, translate_goal
 from hub.rpc.agents import AgentService
 from hub.rpc.attach import Attach
 from hub.rpc.auth import Door
@@ -60,19 +62,23 @@ from hub.rpc.hub import HubService
 from hub.rpc.registry import RegistryService
 from hub.rpc.tasks import TaskService
 from hub.store.base import Store
+from hub.store.guard import Guarded
 from hub.store.lmdb import LmdbStore
 from hub.store.memory import MemoryStore
+from kit import certificate, channel, errors, goalfile, interceptors, logs, principal, serving, supervise, validation
 from kit import clock as clocks
-from kit import errors, goalfile, interceptors, logs, serving, supervise, validation
 
 log = logs.get(__name__)
 
 ADDRESS_FILE: Final = "hub.addr"
-ADMIN_TOKEN_FILE: Final = "admin.token"
-STORE_FOLDER: Final = "store"
+ADMIN_TOKEN_FILE: Final = upkeep.ADMIN_TOKEN_FILE
+STORE_FOLDER: Final = upkeep.STORE_FOLDER
 
 TOKEN_USE_S: Final = 60.0
 """How often last_use_time is written, at most."""
+
+CERTIFICATE_S: Final = 3_600.0
+"""How often the certificates are looked at although nobody shakes hands."""
 
 SERVICES: Final = tuple(
     file.DESCRIPTOR.services_by_name[name]
@@ -96,8 +102,11 @@ class Hub:
         clock: clocks.Clock | None = None,
         rng: random.Random | None = None,
         store: Store | None = None,
+        crashed: bool = False,
     ) -> None:
+        """`crashed`: a signal ended the last one, and its store is read through before it is opened."""
         self.config = config
+        self._crashed = crashed
         self._clock = clock or clocks.SystemClock()
         self._rng = rng or random.Random()  # jitter and ids only; secrets come from kit.tokens
         self._given = store
@@ -106,10 +115,16 @@ class Hub:
 
     async def start(self) -> None:
         """Open the store, rebuild what lives in memory, listen, and serve. Raises a Problem when it cannot."""
-        _probe(self.config)
+        check(self.config)
+        _probe(self.config.address)
+        if self.config.telemetry.page is not None:
+            _probe(self.config.telemetry.page)
         if self.config.intake.folder is not None:
             intake.prepare(self.config.intake.folder)
-        self.store = self._given or open_store(self.config)
+        if self._given is not None:
+            self.store = Guarded(self._given)
+        else:
+            self.store = await upkeep.guard(self.config, open_store, crashed=self._crashed)
         try:
             await self._build()
         except BaseException:
@@ -119,26 +134,52 @@ class Hub:
     async def _build(self) -> None:
         config = self.config
         self.ctx = ctx = Context.make(self.store, self._clock, self._rng, config.engine.settings())
+        self.upkeep = upkeep.Upkeep(ctx, self.store, config, late=self._late)
+        if self.store.broken:
+            await upkeep.admit_operator(self.store, config, self._clock.now(), ctx.ids)
+        who = telemetry.Who(version(), (self.store.read(lambda reader: reader.meta(UID_KEY)) or b"").decode())
+        self.telemetry = telemetry.Telemetry(ctx, config.telemetry, who)
+        self.telemetry.watch(getattr(self.store.inner, "environment", None))
         self.dispatcher = Dispatcher(ctx)
         self.sessions = Sessions(ctx, self.dispatcher)
+        self.sessions.trace = self.telemetry.traces.of_assignment if self.telemetry.traces is not None else None
         self.worker = Worker(ctx, self.dispatcher, self.sessions)
         self.tails = Tails(ctx, self.sessions)
+        self.retention = Retention(ctx, config.retention.keep())
         self.sweep = Sweep(ctx, self.dispatcher, self.sessions)
         self.state = HubState(ctx, version=version(), wake=self.dispatcher.wake.set)
         self.verifier = Verifier(ctx)
         self.vault = Vault(ctx)
         self.filing = Filing(ctx)
-        door = Door(self.verifier, required=config.token_required)
+        self.conduct = Conduct(ctx, config.limits.rules())
+        self.leashes = Leashes(ctx)
         names = [service.full_name for service in SERVICES]
-        self.server = serving.Server(services=names, interceptors=[interceptors.Gate(door.authenticate)])
+        self.server = serving.Server(services=names, interceptors=[self._gate()])
         self._add_services()
         validation.warm_up(_requests())
         await self._admin_token()
-        port = await self.server.start(config.address.target, credentials=_credentials(config))
+        self.certificates = _certificates(config, self._clock)
+        credentials = self.certificates.credentials() if self.certificates is not None else None
+        port = await self.server.start(config.address.target, credentials=credentials)
         self.address = dataclasses.replace(config.address, port=port).target
         await self.state.start()
         self.supervisor = supervise.Supervisor(self._loops(), time=self._clock, rng=self._rng)
+        await self.telemetry.start(self._measured)
+        self.store.lenient = False
         data.write(config.data / ADDRESS_FILE, f"{self.address}\n", mode=0o644)
+
+    def _late(self, _now: float, grace_s: float) -> Sequence[str]:
+        return self.supervisor.late(self._clock.monotonic(), grace_s)
+
+    def _gate(self) -> interceptors.Gate:
+        door = Door(self.verifier, self.conduct, required=self.config.token_required)
+        return interceptors.Gate(
+            door.authenticate,
+            observe=door.observe,
+            hold=self.leashes.hold,
+            charges=auth.charges(door),
+            stall_s=self.config.server.reader_timeout_s,
+        )
 
     def _add_services(self) -> None:
         ctx, server = self.ctx, self.server.grpc
@@ -147,8 +188,9 @@ class Hub:
         timeout_s = ctx.settings.accept_timeout_s
         tasks = TaskService(Tasks(ctx), submitter, explainer, self.tails, accept_timeout_s=timeout_s)
         attach = Attach(self.sessions, self.worker, self.tails, version=version())
+        attach.blame = lambda problem: self.conduct.blame(principal.current().name, "Attach", problem)
         agents = AgentService(Roster(ctx, self.dispatcher.fleet, self.sessions), attach.serve)
-        hub = HubService(ctx, self.state, self.vault, self._stats)
+        hub = HubService(ctx, self.state, self.vault, self._stats, behaviour=self.conduct, upkeep=self.upkeep.desks)
         task_service_pb2_grpc.add_TaskServiceServicer_to_server(tasks, server)
         agent_service_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
         goal_service_pb2_grpc.add_GoalServiceServicer_to_server(GoalService(GoalDesk(ctx), self.filing), server)
@@ -156,26 +198,66 @@ class Hub:
         hub_service_pb2_grpc.add_HubServiceServicer_to_server(hub, server)
 
     def _loops(self) -> Sequence[supervise.Loop]:
-        settings = self.ctx.settings
+        settings, dispatch = self.ctx.settings, self.telemetry.timed(self.dispatcher.run_once)
         loops = [
-            supervise.Loop("dispatch", self.dispatcher.run_once, settings.sweep_s, self.dispatcher.wake),
+            supervise.Loop("backup", self.upkeep.care.run_once, care.LOOK_S),
+            supervise.Loop("dispatch", dispatch, settings.sweep_s, self.dispatcher.wake),
             supervise.Loop("sweep", self.sweep.run_once, settings.sweep_s, self.sweep.wake),
+            supervise.Loop("retention", self.retention.run_once, self.config.retention.look_s, self.retention.wake),
             supervise.Loop("token_use", self.verifier.run_once, TOKEN_USE_S),
+            supervise.Loop("conduct", self.conduct.run_once, EVENTS_S, self.conduct.wake),
         ]
+        if self.certificates is not None:
+            loops.append(supervise.Loop("certificate", self.certificates.run_once, CERTIFICATE_S))
         folder = self.config.intake.folder
         if folder is not None:
             watched = intake.Intake(self.ctx, self.filing, folder, _read_goal)
             loops.append(supervise.Loop("intake", watched.run_once, self.config.intake.look_s))
-        return loops
+        loops = [dataclasses.replace(loop, run_once=self._while_writable(loop.run_once)) for loop in loops]
+        board = self.upkeep.board
+        return [*loops, *self.telemetry.loops(), supervise.Loop("alerts", self._look, alerts.LOOK_S, board.wake)]
+
+    def _while_writable(self, run_once: Callable[[float], Awaitable[object]]) -> Callable[[float], Awaitable[object]]:
+        """A duty that rests once the store is open for reading only: no lease passes, nothing is assigned."""
+
+        async def run(now: float) -> None:
+            if not self.ctx.gate.degraded:
+                await run_once(now)
+
+        return run
+
+    async def _look(self, now: float) -> None:
+        await self.upkeep.board.run_once(now)
+        if self.ctx.gate.degraded:
+            await self._tell_health()
+
+    async def _tell_health(self) -> None:
+        """What can only be read is NOT_SERVING, but for the service that says why."""
+        degraded = self.ctx.gate.degraded
+        await self.server.set_serving(not degraded, but=(SERVICES[-1].full_name,) if degraded else ())
 
     def _stats(self) -> stats.Stats:
-        return stats.collect(self.ctx, self.dispatcher.fleet, lambda: sum(validation.violation_counts.values()))
+        with self.store.leniently() if self.ctx.gate.degraded else contextlib.nullcontext():
+            return stats.collect(self.ctx, self.dispatcher.fleet, lambda: sum(validation.violation_counts.values()))
+
+    def _measured(self) -> measure.Numbers:
+        health = self.supervisor.health().values()
+        seen = measure.Seen(
+            ctx=self.ctx,
+            stats=self._stats(),
+            sessions=self.sessions,
+            board=self.upkeep.board,
+            state=self.state.state,
+            started_at=self.state.facts().started_at,
+            loop_failures=sum(one.failure_count for one in health),
+        )
+        return measure.measure(seen)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve until `stopping` is set, then end in order."""
         async with asyncio.TaskGroup() as group:
             loops = group.create_task(self.supervisor.run(), name="loops")
-            await self.server.set_serving(True)
+            await self._tell_health()
             log.info("hub.serving", address=self.address, store=self.config.store.kind, data=str(self.config.data))
             try:
                 await stopping.wait()
@@ -204,6 +286,7 @@ class Hub:
             return
         self._stopped = True
         try:
+            await self.telemetry.stop()
             await self.sessions.flush(self._clock.now())
             await self.verifier.run_once(self._clock.now())
             await self.state.stopped()
@@ -217,7 +300,8 @@ class Hub:
     async def _admin_token(self) -> None:
         """The first start leaves a token that opens everything, readable by the owner of the data folder only."""
         file = self.config.data / ADMIN_TOKEN_FILE
-        if self.config.store.kind == "memory" or not self.vault.any_admin():
+        none = self.config.store.kind == "memory" or not self.vault.any_admin()
+        if none and not self.ctx.gate.degraded:  # of a damaged store it is not known
             _, secret = await self.vault.create(Scope.ADMIN, "made at the first start", None, actor="hub")
             data.write(file, f"{secret}\n", mode=0o600)
             log.info("admin_token.written", file=str(file))
@@ -260,9 +344,8 @@ def version() -> str:
         return "0.0.0+unpackaged"
 
 
-def _probe(config: Config) -> None:
+def _probe(address: channel.Address) -> None:
     """Raise Unavailable when the port is taken, before the store is touched and gRPC says it in its own words."""
-    address = config.address
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC does: a port in TIME_WAIT is free
@@ -274,19 +357,12 @@ def _probe(config: Config) -> None:
             ) from error
 
 
-def _credentials(config: Config) -> grpc.ServerCredentials | None:
+def _certificates(config: Config, clock: clocks.Clock) -> certificate.Keeper | None:
     server = config.server
     if server.tls_certificate is None or server.tls_key is None:
         return None
-    try:
-        client_ca = server.tls_client_ca.read_bytes() if server.tls_client_ca is not None else None
-        return serving.server_credentials(
-            server.tls_certificate.read_bytes(), server.tls_key.read_bytes(), client_ca=client_ca
-        )
-    except OSError as error:
-        raise errors.Invalid(
-            f"server: {error.filename} cannot be read: {error.strerror}", reason="BAD_CONFIGURATION"
-        ) from error
+    files = certificate.Files(server.tls_certificate, server.tls_key, server.tls_client_ca)
+    return certificate.Keeper(files, clock.now)
 
 
 def _requests() -> Iterator[type[protobuf.Message]]:

@@ -9,7 +9,7 @@ import grpc
 
 from kit import errors, wire
 
-# gRPC's own reconnects are quick; the sidecar's slower backoff (1 s to 60 s) is about sessions, not sockets.
+# gRPC's own reconnects are quick; the sidecar's slower backoff (1 s to 8 s) is about sessions, not sockets.
 RECONNECT_BASE_S = 0.2
 RECONNECT_CAP_S = 5.0
 
@@ -72,11 +72,14 @@ def parse_address(text: str, *, field: str = "address") -> Address:
 
 
 def is_loopback(host: str) -> bool:
-    """Is this a loopback address (or the name localhost)?"""
+    """Is this a loopback address (or the name localhost)? No other name is asked for: what it means may change."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return host == "localhost"
+    # Python began to look into IPv4-mapped addresses with 3.13.
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def open_channel(address: Address, tls: Tls | None = None) -> grpc.aio.Channel:
@@ -96,11 +99,16 @@ def token_metadata(token: str | None, address: Address, *, plaintext: bool = Fal
     """
     if not token:
         return ()
+    keep_secret(address, "a token", plaintext=plaintext)
+    return (("authorization", f"Bearer {token}"),)
+
+
+def keep_secret(address: Address, what: str, *, plaintext: bool = False) -> None:
+    """Raise Invalid when `what` would cross a network in the clear, unless `plaintext` says that it may."""
     if not (address.tls or address.is_loopback or plaintext):
         raise errors.Invalid.of(
-            "address", f"a token is not sent to {address.target} without TLS; use grpcs://", reason="PLAINTEXT_TOKEN"
+            "address", f"{what} is not sent to {address.target} without TLS; use grpcs://", reason="PLAINTEXT_TOKEN"
         )
-    return (("authorization", f"Bearer {token}"),)
 
 
 def bearer_token(metadata: grpc.aio.Metadata | tuple[tuple[str, str | bytes], ...] | None) -> str | None:

@@ -8,6 +8,7 @@
     │   └── Fenced        the generation quoted is not the current one
     ├── Exhausted         a rate, a quota or a queue is full (carries the delay after which to try again)
     ├── Invalid           the request breaks a rule (names every field)
+    ├── OutOfRange        it asks for what is not kept any more (names the oldest that is)
     ├── Unavailable       not now: draining, starting, store busy
     ├── Unauthenticated   who are you
     ├── Forbidden         I know you, and no
@@ -120,6 +121,12 @@ class Invalid(Problem):
     def of(cls, field: str, description: str, *, reason: str | None = None) -> Self:
         """The common case: one field, one rule."""
         return cls(violations=(Violation(field, description),), reason=reason)
+
+
+class OutOfRange(Problem):
+    """The request asks for what was there once and is not kept any more."""
+
+    default_reason = "OUT_OF_RANGE"
 
 
 class Unavailable(Problem):

@@ -23,6 +23,7 @@ FILE_BYTES_MAX = 256 * 1024
 LANES = {"urgent": 1, "high": 2, "normal": 3, "low": 4}
 TIERS = {"trivial": 1, "standard": 2, "complex": 3}
 DELIVERIES = {"none": 1, "branch": 2, "merge": 3}
+ISOLATIONS = {"preferred": 1, "required": 2}
 EXPECTATIONS = {"fail": 1, "pass": 2, "any": 3}
 
 GOAL_KEYS = ("title", "description", "repo", "lane", "labels", "assertions", "plan", "tasks")
@@ -47,7 +48,9 @@ TASK_KEYS = (
     "timeout_s",
     "silence_timeout_s",
     "delivery",
+    "policy",
 )
+POLICY_KEYS = ("isolation", "network")
 
 _MARKDOWN = (".md", ".markdown")
 _YAML = (".yaml", ".yml")
@@ -251,11 +254,23 @@ def _task(item: goalshape.Item, target: str) -> goal_pb2.PlanTask:
         _set(spec.run_timeout, fields.seconds("timeout_s", f"{inner}.run_timeout"))
     if "silence_timeout_s" in fields:
         _set(spec.silence_timeout, fields.seconds("silence_timeout_s", f"{inner}.silence_timeout"))
+    policy = fields.get("policy")
+    if policy is not None:
+        spec.policy.CopyFrom(_policy(policy, f"{inner}.policy"))
     return goal_pb2.PlanTask(
         id=fields.line_text("id", f"{target}.id"),
         spec=spec,
         depends_on=fields.texts("depends_on", f"{target}.depends_on"),
         fulfills=fields.texts("fulfills", f"{target}.fulfills"),
+    )
+
+
+def _policy(item: goalshape.Item, target: str) -> task_pb2.Policy:
+    item.shape.place(target, item.path, item.line)
+    fields = item.fields(POLICY_KEYS)
+    isolation = fields.word("isolation", f"{target}.isolation", ISOLATIONS)
+    return task_pb2.Policy(
+        isolation=task_pb2.Policy.Isolation.ValueType(isolation), network=fields.truth("network", f"{target}.network")
     )
 
 

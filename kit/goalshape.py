@@ -19,6 +19,9 @@ DIGITS_MAX = 15
 # What is repeated of a wrong value in a message.
 SHOWN_CHARS_MAX = 60
 
+# All the words that YAML 1.1 has for it.
+TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
 _WHOLE = re.compile(rf"[+-]?[0-9]{{1,{DIGITS_MAX}}}")
 _SECONDS = re.compile(rf"[0-9]{{1,{DIGITS_MAX}}}(\.[0-9]{{1,9}})?")
 # "merge" and "value" are how YAML 1.1 sees a bare `<<` and `=`.
@@ -116,6 +119,13 @@ class Item:
             self.refuse(f"must be one of {', '.join(words)}, not {_shown(text)}")
         return words.get((text or "").lower(), 0)
 
+    def truth(self, target: str) -> bool:
+        """true or false; False when it is refused."""
+        text = self._scalar(target, "true or false")
+        if text is not None and text.lower() not in TRUTHS:
+            self.refuse(f"must be true or false, not {_shown(text)}")
+        return TRUTHS.get((text or "").lower(), False)
+
     def whole(self, target: str) -> int:
         """A whole number; 0 when it is refused. Its range is the contract's business."""
         text = self._scalar(target, "a whole number")
@@ -204,6 +214,10 @@ class Fields:
     def word(self, key: str, target: str, words: Mapping[str, int]) -> int:
         item = self.get(key)
         return item.word(target, words) if item else 0
+
+    def truth(self, key: str, target: str) -> bool:
+        item = self.get(key)
+        return item.truth(target) if item else False
 
     def whole(self, key: str, target: str) -> int:
         item = self.get(key)

@@ -24,6 +24,10 @@ _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 # Two characters at a time: half the steps of the encoding, which runs once per created record.
 _PAIRS = tuple(high + low for high in ALPHABET for low in ALPHABET)
 
+# Of the first ten characters: 50 bits, of which 48 are the time; and the digits that `int` knows.
+_SPARE_BITS = 10 * 5 - MS_BITS
+_DIGITS = str.maketrans(ALPHABET, "0123456789abcdefghijklmnopqrstuv")
+
 
 def new_id(now: float, rng: random.Random) -> str:
     """A new id: 48 bits of `now` in milliseconds, then 52 random bits. Ids of different milliseconds sort by time."""
@@ -62,6 +66,11 @@ def encode(number: int) -> str:
     """The 20 characters of a 100-bit number."""
     assert 0 <= number <= ID_MAX
     return "".join([_PAIRS[number >> shift & 0x3FF] for shift in range(90, -1, -10)])
+
+
+def made_at(id: str) -> float:
+    """When a generated id was made, in seconds since the epoch."""
+    return (int(id[:10].translate(_DIGITS), 32) >> _SPARE_BITS) / 1000
 
 
 def is_id(text: str) -> bool:

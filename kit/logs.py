@@ -17,7 +17,8 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from kit import errors, tokens
+from kit import errors, secrecy
+from kit.secrecy import HIDDEN
 
 # A longer text is cut: a log line is for reading, and a child's output has a place of its own.
 VALUE_CHARS_MAX = 8_192
@@ -25,21 +26,9 @@ VALUE_CHARS_MAX = 8_192
 DEPTH_MAX = 4
 ITEMS_MAX = 100
 
-HIDDEN = "[hidden]"
 _SECRET_KEY = re.compile(
     r"(^|[_-])(token|secret|password|passwd|authorization|api_?key|private_?key|join_?key|cookie|credential)s?$",
     re.IGNORECASE,
-)
-_SECRET_VALUE = re.compile(
-    "|".join(
-        (
-            tokens.PATTERN.pattern,
-            r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)",  # user:password in a URL
-            r"(?i:(?<=bearer )|(?<=basic ))[A-Za-z0-9._~+/=-]{8,}",
-            r"\bsk-[A-Za-z0-9_-]{16,}",  # keys of model providers
-            r"\bgh[oprsu]_[A-Za-z0-9]{16,}|\bgithub_pat_\w{16,}|\bglpat-[A-Za-z0-9_-]{16,}",  # forges
-        )
-    )
 )
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -108,7 +97,7 @@ def clean(value: Any, depth: int = 0) -> Any:
 
 def _clean_text(text: str) -> str:
     # Cut after the search: a secret must not slip through because the bound fell in the middle of it.
-    text = _SECRET_VALUE.sub(HIDDEN, text[: VALUE_CHARS_MAX * 2])
+    text = secrecy.hide(text[: VALUE_CHARS_MAX * 2])
     return text if len(text) <= VALUE_CHARS_MAX else f"{text[:VALUE_CHARS_MAX]}... ({len(text)} characters or more)"
 
 

@@ -12,12 +12,14 @@ from kit import errors
 class Principal:
     """A proven identity."""
 
-    #: For logs, events and rate limits: `tokens/{id}`, or `anonymous` where the hub allows that.
+    #: For logs, events and rate limits: `tokens/{id}`, `local`, or `peer:{address}` for a caller without a token.
     name: str
     #: What it may do: admin, operator, submitter, agent or viewer.
     scope: str
     #: The id of the agent it speaks for; None for people and tools.
     agent: str | None = None
+    #: When its token ends by itself, in seconds since the epoch; None: never.
+    expires_at: float | None = None
 
 
 _current: contextvars.ContextVar[Principal] = contextvars.ContextVar("agentcom.principal")

@@ -7,13 +7,13 @@ The end: NOT_SERVING, then `drain` (say Goaway, end the streams), then stop. A s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from kit import errors, logs, wire
+from kit import descriptors, errors, logs, wire
 
 log = logs.get(__name__)
 
@@ -23,9 +23,15 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.http2.ping_timeout_ms", int(wire.PING_TIMEOUT_S * 1000)),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", int(wire.PING_INTERVAL_MIN_S * 1000)),
-    ("grpc.max_receive_message_length", wire.MESSAGE_BYTES_MAX),
+    # A little more than is taken: what lies between is refused by the gate, which says why and counts who does it.
+    ("grpc.max_receive_message_length", wire.MESSAGE_BYTES_MAX + wire.MESSAGE_BYTES_MAX // 4),
     ("grpc.max_send_message_length", wire.MESSAGE_BYTES_MAX),
     ("grpc.max_metadata_size", wire.METADATA_BYTES_MAX),
+    ("grpc.max_concurrent_streams", wire.STREAMS_MAX),
+    ("grpc.server.max_pending_requests", wire.CALLS_WAITING_SOFT_MAX),
+    ("grpc.server.max_pending_requests_hard_limit", wire.CALLS_WAITING_MAX),
+    ("grpc.server_handshake_timeout_ms", int(wire.HANDSHAKE_TIMEOUT_S * 1000)),
+    ("grpc.max_connection_idle_ms", int(wire.CONNECTION_IDLE_S * 1000)),
 )
 
 Drain = Callable[[], Awaitable[None]]
@@ -39,7 +45,8 @@ class Server:
 
     def __init__(self, *, services: Sequence[str], interceptors: Sequence[grpc.aio.ServerInterceptor] = ()) -> None:
         # maximum_concurrent_rpcs stays unset: it counts open streams, and a hub lives on open streams.
-        self.grpc = grpc.aio.server(interceptors=list(interceptors), options=OPTIONS)
+        room = ("grpc.max_allowed_incoming_connections", descriptors.connections_max())
+        self.grpc = grpc.aio.server(interceptors=list(interceptors), options=(*OPTIONS, room))
         # Generated code registers each method twice: by name, and one by one for a path inside grpc that makes the
         # accept loop of grpc.aio wait for one future per method at every call (20 us for our 60 methods). By name is
         # enough.
@@ -67,10 +74,12 @@ class Server:
         await self.grpc.start()
         return port
 
-    async def set_serving(self, serving: bool) -> None:
-        """Tell health checks whether work is taken."""
+    async def set_serving(self, serving: bool, *, but: Collection[str] = ()) -> None:
+        """Tell health checks whether work is taken; the services in `but` serve in any case."""
         response = health_pb2.HealthCheckResponse
         await self._set(response.SERVING if serving else response.NOT_SERVING)
+        for name in but:
+            await self._health.set(name, response.SERVING)
 
     async def stop(self, *, grace_s: float, drain: Drain | None = None) -> None:
         """End in order; what is still open after `grace_s` (which bounds the drain, too) is cut."""
@@ -90,11 +99,3 @@ class Server:
 
 def _only_by_name(_service: str, _handlers: object) -> None:
     """Takes the place of a registration that is not wanted."""
-
-
-def server_credentials(certificate: bytes, key: bytes, *, client_ca: bytes | None = None) -> grpc.ServerCredentials:
-    """TLS from PEM texts; with `client_ca` every client must show a certificate that this authority signed."""
-    made: grpc.ServerCredentials = grpc.ssl_server_credentials(
-        [(key, certificate)], root_certificates=client_ca, require_client_auth=client_ca is not None
-    )
-    return made

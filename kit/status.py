@@ -11,7 +11,7 @@ from google.protobuf import duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from kit import errors
+from kit import errors, secrecy
 
 DOMAIN = "agentcom"
 
@@ -23,6 +23,7 @@ CODES: dict[type[errors.Problem], grpc.StatusCode] = {
     errors.Fenced: grpc.StatusCode.ABORTED,
     errors.Exhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Invalid: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.OutOfRange: grpc.StatusCode.OUT_OF_RANGE,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.Forbidden: grpc.StatusCode.PERMISSION_DENIED,
@@ -151,6 +152,11 @@ def _duration(seconds: float) -> duration_pb2.Duration:
 
 
 def _cut(text: str, bytes_max: int) -> str:
+    """What is said to the outside: no secret (who sent one to the wrong field may log the answer), and not too long.
+
+    The search is bounded, too, and before the cut: no secret slips through because the bound falls into it.
+    """
+    text = secrecy.hide(text[: bytes_max * 2])
     data = text.encode("utf-8", "replace")
     if len(data) <= bytes_max:
         return data.decode()

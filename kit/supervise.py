@@ -55,6 +55,8 @@ class _Running:
     loop: Loop
     wake: asyncio.Event
     health: Health = field(default_factory=Health)
+    #: Monotonic: of the last success, or of the start. The dates above are for people: a clock that is set moves them.
+    well_at: float | None = None
 
 
 class Supervisor:
@@ -73,6 +75,7 @@ class Supervisor:
         async with asyncio.TaskGroup() as group:
             for name, running in self._running.items():
                 running.health.started_at = self._time.now()
+                running.well_at = self._time.monotonic()
                 group.create_task(self._keep(running), name=f"loop.{name}")
 
     def stop(self) -> None:
@@ -89,12 +92,12 @@ class Supervisor:
         """The state of every loop, by name; live objects, to be read only."""
         return {name: running.health for name, running in self._running.items()}
 
-    def late(self, now: float, grace_s: float) -> list[str]:
+    def late(self, monotonic: float, grace_s: float) -> list[str]:
         """The loops that have not succeeded for more than their period plus `grace_s`: what a watchdog reports."""
         late = []
         for name, running in self._running.items():
-            since = running.health.succeeded_at or running.health.started_at
-            if since is not None and now - since > running.loop.every_s + grace_s:
+            since = running.well_at
+            if since is not None and monotonic - since > running.loop.every_s + grace_s:
                 late.append(name)
         return late
 
@@ -125,6 +128,7 @@ class Supervisor:
             self._failed(running, error)
             return False
         health.succeeded_at = self._time.now()
+        running.well_at = self._time.monotonic()
         health.streak = 0
         return True
 

@@ -15,6 +15,22 @@ PING_TIMEOUT_S = 3.0
 # Clients ping every 5 s; the server calls it too many only when they come faster than this.
 PING_INTERVAL_MIN_S = 2.0
 
+# How long a message may wait for the reader of a watch. Nothing piles up meanwhile, but the stream and its call are
+# held; a reader that is well reads in milliseconds, and one that comes back later goes on from its position.
+READER_TIMEOUT_S = 10.0
+
+# Calls open at once on one connection; further ones wait in the client. Without a bound one peer's backlog of calls
+# fills the server's queue, and calls of all others are answered CANCELLED (measured: 5,000 calls taken back at once).
+STREAMS_MAX = 1_000
+# Calls of all connections that wait to be looked at. gRPC begins to turn calls away at 1,000, which is what a fleet of
+# that size needs when it comes back at once; an idle call costs some 10 KiB.
+CALLS_WAITING_SOFT_MAX = 10_000
+CALLS_WAITING_MAX = 20_000
+# A handshake takes milliseconds; gRPC would wait for two minutes, and hold a descriptor for as long.
+HANDSHAKE_TIMEOUT_S = 10.0
+# A connection without a call for so long is closed; a client that comes back connects again by itself.
+CONNECTION_IDLE_S = 600.0
+
 # Where a hub listens and where everybody looks for it when nobody says otherwise.
 ADDRESS_DEFAULT = "127.0.0.1:7420"
 # Where the hub is, for its clients. It begins like the hub's own settings, and the hub passes over it.

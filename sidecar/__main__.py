@@ -1,4 +1,4 @@
-"""`python -m sidecar`: a sidecar in the foreground; `python -m sidecar git ...`: the enforced workflow by hand."""
+"""`python -m sidecar`: a sidecar in the foreground; `... git`: the enforced workflow by hand; `... preflight`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from sidecar import byhand
 
             return byhand.main(words[1:])
+        if words[:1] == ["preflight"]:
+            from sidecar import preflight
+
+            return preflight.main(words[1:])
         return _serve(words)
     except errors.Invalid as problem:
         _complain(problem.message)
@@ -73,7 +77,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m sidecar",
         description="Runs beside an agent: takes tasks from the hub, does them, checks them and reports.",
         epilog=f"Every key of the configuration can be set by environment, e.g. {config.PREFIX}_HUB_ADDRESS, "
-        f"{config.PREFIX}_SLOTS. There is also: python -m sidecar git start-task|submit|status --help",
+        f"{config.PREFIX}_SLOTS. There is also: python -m sidecar git start-task|submit|status --help; "
+        "python -m sidecar preflight --help",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file")
     parser.add_argument("--hub", metavar="ADDR", help=f"host:port, grpcs:// for TLS (default {config.ADDRESS_DEFAULT})")

@@ -19,6 +19,8 @@ from sidecar.core.assignment import Kind
 from sidecar.core.offer import Offer
 from sidecar.hands.load import load
 from sidecar.hands.runner import Runner
+from sidecar.keys import Keys
+from sidecar.wire import knock
 from sidecar.wire.journal import Journal
 from sidecar.wire.session import End, Session, SessionSettings
 from sidecar.wire.state import StateFolder
@@ -35,26 +37,30 @@ async def run(settings: config.Settings) -> End:
     folder = StateFolder(settings.state_path)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(folder.close)
-        dial = functools.partial(channel.open_channel, address, settings.tls())
+        keys = Keys(settings, address)
+        dial = keys.dial
         # Stays open to the end, although the session dials its own: gRPC tears its engine down with the last channel.
         wire = dial()
         stack.push_async_callback(wire.close)
         stub: agent_service_pb2_grpc.AgentServiceAsyncStub = agent_service_pb2_grpc.AgentServiceStub(wire)
         with _signals(_Cancel()) as reins:
             identity = enrolment.known(settings, folder.path) or await enrolment.enrol(settings, folder.path, stub, rng)
+            keys.metadata(identity.token)  # what must not be sent is refused before anything begins
             journal = Journal(folder.path)
             stack.callback(journal.close)
             runner = Runner(settings.runner(), time, rng, identity.agent)
             stack.push_async_callback(runner.close)
+            await runner.start()  # the offer says whether there is a sandbox
             session = Session(
                 session_settings(settings, identity.agent, runner),
                 dial=dial,
-                metadata=channel.token_metadata(identity.token, address, plaintext=settings.hub.plaintext),
+                metadata=functools.partial(keys.metadata, identity.token),
                 worker=runner,
                 journal=journal,
                 load=functools.partial(load, settings.runner().work_dir),
                 time=time,
                 rng=rng,
+                is_nobody_there=functools.partial(knock.is_nobody_there, address.host, address.port),
             )
             reins.session = session
             return await session.run()
@@ -72,6 +78,7 @@ def session_settings(settings: config.Settings, agent: str, runner: Runner) -> S
             tiers=runner.tiers,
             kinds=tuple(typing.cast("Kind", kind) for kind in settings.kinds if kind in runner.kinds),
             repos=tuple(repo if repo.startswith("repos/") else f"repos/{repo}" for repo in settings.repos),
+            sandbox=runner.has_sandbox,
         ),
         version=version(),
         host=socket.gethostname(),

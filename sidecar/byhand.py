@@ -36,6 +36,9 @@ VARIABLES = {
     "hub.address": "AGENTCOM_HUB_ADDRESS",
     "hub.token": "AGENTCOM_TOKEN",
     "hub.token_file": "AGENTCOM_TOKEN_FILE",
+    "hub.ca_file": "AGENTCOM_CA_FILE",
+    "hub.certificate_file": "AGENTCOM_CERTIFICATE_FILE",
+    "hub.key_file": "AGENTCOM_KEY_FILE",
 }
 
 

@@ -3,6 +3,8 @@
 agent = "builder-1"            # empty: the hub invents one at the first start
 slots = 2
 executors = ["shell"]
+[sandbox]
+caches = ["~/.cache/pip"]  # what commands may write to besides their working tree
 [hub]
 address = "grpcs://hub.example:7420"
 join_key = "..."               # for the first start only
@@ -11,12 +13,14 @@ join_key = "..."               # for the first start only
 from __future__ import annotations
 
 import os
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from kit import channel, config, errors, ids, wire
 from kit.config import setting
+from sidecar.child.sandbox import SandboxMode, SandboxSettings
 from sidecar.core.assignment import Kind
 from sidecar.settings import RunnerSettings
 
@@ -39,7 +43,9 @@ class HubSection:
     token_file: Path | None = None
     #: One-time key for the enrolment at the first start; empty: an open hub on this machine needs none.
     join_key: str = setting("", high=128, secret=True)
-    #: PEM files for grpcs://; without ca_file the system's authorities are trusted.
+    #: The same, in a file.
+    join_key_file: Path | None = None
+    #: PEM files for grpcs://, read again for each connection; without ca_file the system's authorities are trusted.
     ca_file: Path | None = None
     certificate_file: Path | None = None
     key_file: Path | None = None
@@ -52,7 +58,8 @@ class TimeoutSection:
     """How long things may take, in seconds."""
 
     reconnect_base_s: float = setting(1.0, low=0.001, high=60)
-    reconnect_cap_s: float = setting(60.0, low=0.001, high=3600)
+    #: Everybody is back within so long of a hub that was away; a thousand of them are then 250 tries a second.
+    reconnect_cap_s: float = setting(8.0, low=0.001, high=3600)
     #: A stream that held this long starts the backoff anew.
     healthy_s: float = setting(10.0, low=0, high=3600)
     welcome_s: float = setting(20.0, low=0.1, high=300)
@@ -65,6 +72,18 @@ class TimeoutSection:
     git_s: float = setting(120.0, low=1, high=3600)
     git_network_s: float = setting(600.0, low=1, high=7200)
     wip_s: float = setting(60.0, low=1, high=3600)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxSection:
+    """How commands of repositories and tasks are confined; docs/sandbox.md."""
+
+    #: "auto": where it works. "required": this machine runs nothing without it. "off": never.
+    mode: str = setting("auto", choices=("auto", "required", "off"))
+    #: Folders that commands may write to besides their working tree, and share, such as ~/.cache/pip.
+    caches: tuple[str, ...] = setting((), high=32)
+    #: Folders that commands may read besides the system and the interpreters in PATH.
+    readable: tuple[str, ...] = setting((), high=64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +101,7 @@ class Settings:
     hub: HubSection = setting(HubSection)
     timeout: TimeoutSection = setting(TimeoutSection)
     log: LogSection = setting(LogSection)
+    sandbox: SandboxSection = setting(SandboxSection)
     #: The agent's id; empty: as enrolled, or invented by the hub.
     agent: str = setting("", high=63)
     display_name: str = setting("", high=100)
@@ -102,6 +122,10 @@ class Settings:
     disk_free_bytes_min: int = setting(512 * MIB, low=0)
     #: Rounds in which an executor may repair a red check.
     repair_round_count_max: int = setting(2, low=0, high=10)
+    #: Larger files are not committed; a change as a whole may weigh so much, and have so many files.
+    file_bytes_max: int = setting(100 * MIB, low=1)
+    change_bytes_max: int = setting(512 * MIB, low=1)
+    change_file_count_max: int = setting(20_000, low=1, high=100_000)
 
     def __post_init__(self) -> None:
         if self.agent and not ids.is_slug(self.agent):
@@ -111,6 +135,7 @@ class Settings:
         if (self.hub.certificate_file is None) != (self.hub.key_file is None):
             raise errors.Invalid.of("hub.certificate_file", "goes together with hub.key_file")
         channel.parse_address(self.hub.address, field="hub.address")
+        self._check_caches()
 
     @property
     def state_path(self) -> Path:
@@ -119,7 +144,7 @@ class Settings:
 
     def runner(self) -> RunnerSettings:
         """The runner's part."""
-        work_dir = self.work_dir.expanduser().resolve() if self.work_dir is not None else self.state_path / "work"
+        work_dir = self._work_path
         return RunnerSettings(
             work_dir=work_dir,
             executors=self.executors,
@@ -130,13 +155,51 @@ class Settings:
             wip_timeout_s=self.timeout.wip_s,
             disk_free_bytes_min=self.disk_free_bytes_min,
             repair_round_count_max=self.repair_round_count_max,
+            file_bytes_max=self.file_bytes_max,
+            change_bytes_max=self.change_bytes_max,
+            change_file_count_max=self.change_file_count_max,
+            sandbox=SandboxSettings(
+                mode=typing.cast("SandboxMode", self.sandbox.mode),
+                caches=tuple(map(_resolved, self.sandbox.caches)),
+                readable=tuple(map(_resolved, self.sandbox.readable)),
+                hidden=self._hidden,
+            ),
         )
+
+    @property
+    def _work_path(self) -> Path:
+        return self.work_dir.expanduser().resolve() if self.work_dir is not None else self.state_path / "work"
+
+    @property
+    def _hidden(self) -> tuple[Path, ...]:
+        """What no command may see: identity, journal, keys."""
+        hub = self.hub
+        files = (hub.token_file, hub.join_key_file, hub.ca_file, hub.certificate_file, hub.key_file)
+        return (self.state_path, *(file.expanduser().resolve() for file in files if file is not None))
+
+    def _check_caches(self) -> None:
+        """Raise Invalid for a cache that would open what must stay shut, or where a mount could be led astray."""
+        caches = list(map(_resolved, self.sandbox.caches))
+        others = [*caches, *map(_resolved, self.sandbox.readable)]
+        for given, cache in zip(self.sandbox.caches, caches, strict=True):
+            shut = (Path.home(), Path("/etc"), Path("/usr"), Path("/tmp"), self._work_path, *self._hidden)
+            if any(path.is_relative_to(cache) for path in shut) or cache.is_relative_to(self.state_path):
+                why = "must be a folder of its own: not the home folder, the system's, the sidecar's, or around one"
+                raise errors.Invalid.of("sandbox.caches", f"{given} {why}")
+            if sum(path.is_relative_to(cache) for path in others) > 1:
+                raise errors.Invalid.of("sandbox.caches", f"{given} has another cache or readable folder in it")
 
     def token(self) -> str:
         """The token that was configured; empty: none. Raises Invalid when its file cannot be read."""
         if self.hub.token or self.hub.token_file is None:
             return self.hub.token
         return _read(self.hub.token_file, "hub.token_file").decode("ascii", "replace").strip()
+
+    def join_key(self) -> str:
+        """The join key that was configured; empty: none. Raises Invalid when its file cannot be read."""
+        if self.hub.join_key or self.hub.join_key_file is None:
+            return self.hub.join_key
+        return _read(self.hub.join_key_file, "hub.join_key_file").decode("ascii", "replace").strip()
 
     def tls(self) -> channel.Tls:
         """What TLS needs. Raises Invalid when a file cannot be read."""
@@ -160,6 +223,10 @@ def load(
         prefix=PREFIX,
         overrides=overrides,
     )
+
+
+def _resolved(path: str) -> Path:
+    return Path(path).expanduser().resolve()
 
 
 def _read(path: Path, field: str) -> bytes:

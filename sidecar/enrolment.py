@@ -15,7 +15,7 @@ import grpc
 import msgspec
 
 from agentcom.v1 import agent_service_pb2, agent_service_pb2_grpc
-from kit import backoff, errors, ids, logs, status
+from kit import backoff, channel, errors, ids, logs, status
 from sidecar.config import Settings
 from sidecar.wire import state
 from sidecar.wire.state import Identity
@@ -53,13 +53,16 @@ async def enrol(
     Raises a Problem when the hub refuses. An agent of that name which exists on a hub that asks nobody for a token is
     taken as ours.
     """
+    # The key goes up and the token comes down.
+    address = channel.parse_address(settings.hub.address, field="hub.address")
+    channel.keep_secret(address, "a join key", plaintext=settings.hub.plaintext)
     kept = state.read_identity(folder)
     if not kept.request_id:
         kept = msgspec.structs.replace(kept, request_id=str(uuid.UUID(int=rng.getrandbits(128), version=4)))
         state.write_identity(folder, kept)
     request = agent_service_pb2.EnrollAgentRequest(
         agent_id=settings.agent,
-        join_key=settings.hub.join_key,
+        join_key=settings.join_key(),
         display_name=settings.display_name,
         request_id=kept.request_id,
     )
@@ -70,7 +73,7 @@ async def enrol(
             break
         except grpc.aio.AioRpcError as error:
             problem = status.from_rpc_error(error)
-            if isinstance(problem, errors.AlreadyExists) and settings.agent and not settings.hub.join_key:
+            if isinstance(problem, errors.AlreadyExists) and settings.agent and not request.join_key:
                 log.warning("agent.exists", agent=settings.agent)
                 return Identity(agent=settings.agent)
             if not isinstance(problem, errors.Unavailable | errors.Exhausted):

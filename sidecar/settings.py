@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from sidecar.child.sandbox import SandboxSettings
 
 MIB = 1024 * 1024
 
@@ -38,3 +40,11 @@ class RunnerSettings:
     fetch_try_count_max: int = 3
     #: How often the working tree is looked at for progress while an executor runs.
     progress_every_s: float = 15.0
+    #: Whether and how commands are confined.
+    sandbox: SandboxSettings = field(default_factory=SandboxSettings)
+    #: A larger file is not committed: most forges refuse it, and every clone pays for it for ever.
+    file_bytes_max: int = 100 * MIB
+    #: All files of a change together, and what its commits may weigh.
+    change_bytes_max: int = 512 * MIB
+    #: Files of one change: more is a build folder that was not ignored.
+    change_file_count_max: int = 20_000

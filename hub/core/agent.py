@@ -31,6 +31,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     slots: int = 1
     repos: frozenset[str] = frozenset()
     """Ids of the repos that it works on; empty: any."""
+    sandbox: bool = False
+    """It runs commands in a sandbox, which was tried at its start."""
 
 
 class Agent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -55,5 +57,7 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     last_seen_at: float | None = None
     last_assigned_at: float | None = None
     token: str = ""
-    """Id of its token; the ones before are revoked."""
+    """Id of its token."""
+    token_before: str = ""
+    """Id of the one that it replaced with a time of grace; those before are void."""
     revision: int = 1

@@ -156,6 +156,8 @@ class Assign(msgspec.Struct, frozen=True, kw_only=True):
     spec: TaskSpec
     repo: Repo | None = None
     change: Change | None = None
+    traceparent: str = ""
+    """Trace context of the attempt; empty: nobody traces."""
 
     @property
     def holding(self) -> Holding:

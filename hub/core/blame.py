@@ -37,7 +37,15 @@ def succeeded(agent: Agent, now: float) -> Agent:
 
 
 def failed(agent: Agent, holding: Holding, *, charged: bool, now: float) -> tuple[Agent, tuple[Holding, ...]]:
-    """The agent after a failure that may be its own, and the charged holdings to refund when that isolates it."""
+    """The agent after a failure that may be its own, and the charged holdings to refund when that isolates it.
+
+    Of an agent that is isolated already it is the same fault: what it still held when that was found out.
+    """
+    if isolated(agent, now):
+        counted = msgspec.structs.replace(
+            agent, failed_count=agent.failed_count + 1, updated_at=now, revision=agent.revision + 1
+        )
+        return counted, (holding,) if charged else ()
     known = {task for task, _ in agent.suspects}
     in_row = agent.failures_in_row + (holding.task not in known)
     # A holding that was not charged stays in the row (generation 0: nothing to refund) so that its task counts once.

@@ -24,6 +24,7 @@ class Reason(StrEnum):
     NO_EXECUTOR = "NO_EXECUTOR"
     MISSING_CAPABILITY = "MISSING_CAPABILITY"
     OTHER_REPO = "OTHER_REPO"
+    NO_SANDBOX = "NO_SANDBOX"
     OFFLINE = "OFFLINE"
     UNAVAILABLE = "UNAVAILABLE"
     ISOLATED = "ISOLATED"
@@ -90,6 +91,8 @@ def obstacles(requirement: Requirement, agent: str, offer: Offer) -> list[Obstac
         found.append(Obstacle(Reason.MISSING_CAPABILITY, f"it lacks {', '.join(missing)}"))
     if requirement.repo and offer.repos and requirement.repo not in offer.repos:
         found.append(Obstacle(Reason.OTHER_REPO, f"it does not work on repos/{requirement.repo}"))
+    if requirement.sandbox and not offer.sandbox:
+        found.append(Obstacle(Reason.NO_SANDBOX, "it has no sandbox, and the task demands one"))
     return found
 
 

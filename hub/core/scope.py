@@ -67,6 +67,16 @@ ROWS: Final[dict[str, frozenset[Scope]]] = {
     "HubService/ListTokens": _ADMIN,
     "HubService/RevokeToken": _ADMIN,
     "HubService/WatchEvents": _READ,
+    "HubService/ListEvents": _READ,
+    "HubService/GetCaller": _LOOK,
+    "HubService/ListAlerts": _READ,
+    "HubService/CreateBackup": _OPERATE,
+    "HubService/ListBackups": _READ,
+    "HubService/VerifyStore": _OPERATE,
+    "HubService/CompactStore": _OPERATE,
+    "HubService/DiagnoseHub": _OPERATE,
+    "HubService/ListViolators": _OPERATE,
+    "HubService/ForgiveViolator": _OPERATE,
 }
 
 PACKAGE: Final = "/agentcom.v1."

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from hub.core.policy import Policy
 from kit import errors
 
 
@@ -222,6 +223,7 @@ class Requirement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     """Id of the only agent that may have it; empty: any."""
     repo: str = ""
     """Id of the repo that it works on; empty: none. Here because agents and pauses go by repo."""
+    sandbox: bool = False  # only agents with a sandbox may have it: the policy says REQUIRED
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -243,7 +245,6 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     command: str = ""
     checks: tuple[Check, ...] = ()
     depends_on: tuple[str, ...] = ()
-    """Ids of tasks."""
     dependency_policy: DependencyPolicy = DependencyPolicy.FAIL
     delivery: Delivery = Delivery.NONE
     attempts_max: int = 3
@@ -254,6 +255,7 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     silence_timeout_s: float = 600.0
     labels: dict[str, str] = {}
     touches: tuple[str, ...] = ()
+    policy: Policy = Policy()
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -333,9 +335,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     charged: bool = False
     result: Result | None = None
     receipts: tuple[Receipt, ...] = ()
-    """Of a failed attempt; a completed one has them in its result."""
+    """These and the artefacts are of a failed attempt; a completed one has them in its result."""
     artifacts: tuple[ArtifactInfo, ...] = ()
-    """Of a failed attempt, likewise."""
     wip_ref: str = ""
 
 
@@ -367,8 +368,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     failure: Failure | None = None
     reason: str = ""
     """One sentence: why it is in this state."""
-    wip_ref: str = ""
-    """Newest ref with unfinished work."""
+    wip_ref: str = ""  # the newest one
     killed_agents: tuple[str, ...] = ()
     """Distinct agents that were lost while they had it."""
     refused_by: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from hub.core import filter as filters
 from hub.core import page
 from hub.core.agent import State
 from hub.engine.desk import roster
-from hub.rpc import caller, translate_agent
+from hub.rpc import caller, reply, translate, translate_agent
 from kit import ids, principal
 
 Call = grpc.aio.ServicerContext[Any, Any]
@@ -60,8 +60,8 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
         after = page.decode(request.page_token, "agents", request.filter)
         found, cursor = self._roster.page(state if isinstance(state, State) else None, after=after, limit=limit)
         response = agent_service_pb2.ListAgentsResponse()
-        for view in found:
-            translate_agent.write_agent(view, response.agents.add())
+        write = translate_agent.write_agent
+        cursor = reply.fill(response.agents, found, write, key=lambda view: view.agent.id, cursor=cursor)
         response.next_page_token = page.encode(cursor, "agents", request.filter) if cursor else ""
         return response
 
@@ -104,7 +104,8 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
         self, request: agent_service_pb2.RotateAgentTokenRequest, context: Call
     ) -> agent_service_pb2.RotateAgentTokenResponse:
         agent_id = caller.speaks_for(ids.parse_name("agents", request.name))
-        secret = await self._roster.rotate(agent_id, actor=principal.current().name)
+        grace_s = translate.read_duration(request.grace) if request.HasField("grace") else 0.0
+        secret = await self._roster.rotate(agent_id, actor=principal.current().name, grace_s=grace_s)
         return agent_service_pb2.RotateAgentTokenResponse(token=secret)
 
     async def Attach(  # type: ignore[override]  # the stub wants a generator; this one writes to the context

@@ -14,7 +14,7 @@ The reader never waits for the store, but for a full queue of reports, which is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import grpc
@@ -43,6 +43,8 @@ class Attach:
 
     def __init__(self, sessions: Sessions, worker: Worker, tails: Tails, *, version: str = "") -> None:
         self._version = version
+        #: Hears of each message that breaks the rules and does not end its stream.
+        self.blame: Callable[[errors.Problem], object] = lambda problem: None
         self._sessions = sessions
         self._worker = worker
         self._tails = tails
@@ -92,6 +94,7 @@ class Attach:
         message = problem.subject
         if not isinstance(message, attach_pb2.AttachRequest) or message.WhichOneof("body") != "batch":
             await _excuse(stream, problem)
+            self.blame(problem)
             return
         for one in message.batch.messages:
             try:
@@ -99,6 +102,7 @@ class Attach:
             except errors.Invalid as own:
                 own.subject = one
                 await _excuse(stream, own)
+                self.blame(own)
             else:
                 await self._take_inner(stream, one)
 
@@ -151,8 +155,10 @@ async def _write(stream: Stream, context: Call, version: str) -> str:
     """Write what there is to say until the stream ends; how it ended."""
     batched = attach.BATCH in stream.session.hello.features
     while outs := await stream.next():
+        stream.writing_since = stream.session.monotonic()
         for message in translate_attach.responses(outs, version, batched=batched):
             await context.write(message)
+        stream.writing_since = None
         if isinstance(last := outs[-1].body, attach.Goaway):
             return last.reason.lower()
     return "goodbye" if stream.left else "lost"

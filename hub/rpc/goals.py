@@ -12,7 +12,7 @@ from agentcom.v1 import goal_pb2, goal_service_pb2, goal_service_pb2_grpc
 from hub.core import filter as filters
 from hub.core import page
 from hub.engine.desk import filing, goal_desk
-from hub.rpc import caller, translate_goal, translate_hub
+from hub.rpc import caller, reply, translate_goal, translate_hub
 from kit import ids, principal
 
 Call = grpc.aio.ServicerContext[Any, Any]
@@ -57,8 +57,7 @@ class GoalService(goal_service_pb2_grpc.GoalServiceServicer):
         after = page.decode(request.page_token, "goals", request.filter)
         found, cursor = self._desk.page(wanted, after=after, limit=limit)
         response = goal_service_pb2.ListGoalsResponse()
-        for shown in found:
-            translate_goal.write_goal(shown.goal, shown.tally, None, response.goals.add(), brief=True)
+        cursor = reply.fill(response.goals, found, write_brief, key=lambda shown: shown.goal.id, cursor=cursor)
         response.next_page_token = page.encode(cursor, "goals", request.filter) if cursor else ""
         return response
 
@@ -103,8 +102,8 @@ class GoalService(goal_service_pb2_grpc.GoalServiceServicer):
         after = page.decode(request.page_token, "changes", request.filter)
         found, cursor = self._desk.changes(wanted, after=after, limit=limit)
         response = goal_service_pb2.ListChangesResponse()
-        for change in found:
-            translate_goal.write_change(change, response.changes.add())
+        write = translate_goal.write_change
+        cursor = reply.fill(response.changes, found, write, key=lambda change: change.id, cursor=cursor)
         response.next_page_token = page.encode(cursor, "changes", request.filter) if cursor else ""
         return response
 
@@ -126,3 +125,8 @@ class GoalService(goal_service_pb2_grpc.GoalServiceServicer):
 def write_shown(shown: goal_desk.Shown, into: goal_pb2.Goal) -> None:
     """Fill a goal with its counts, and its plan where it was asked for."""
     translate_goal.write_goal(shown.goal, shown.tally, shown.plan, into)
+
+
+def write_brief(shown: goal_desk.Shown, into: goal_pb2.Goal) -> None:
+    """Fill a goal as lists show it."""
+    translate_goal.write_goal(shown.goal, shown.tally, None, into, brief=True)

@@ -11,20 +11,33 @@ import grpc
 from agentcom.v1 import hub_pb2, hub_service_pb2, hub_service_pb2_grpc
 from hub.core import page
 from hub.core.token import Scope
-from hub.engine.desk import hubstate, stats, vault
+from hub.engine.desk import conduct, history, hubstate, stats, vault
+from hub.engine.desk.alerts import Board
+from hub.engine.desk.care import Care
+from hub.engine.desk.doctor import Doctor
 from hub.engine.live.context import Context
-from hub.rpc import translate, translate_hub
+from hub.rpc import reply, translate, translate_care, translate_hub
+from hub.rpc.care import CareMethods
 from kit import ids, principal
 
 Call = grpc.aio.ServicerContext[Any, Any]
 
 
-class HubService(hub_service_pb2_grpc.HubServiceServicer):
+class HubService(CareMethods, hub_service_pb2_grpc.HubServiceServicer):
     """The hub itself: its state, its figures, its tokens, its events."""
 
     def __init__(
-        self, ctx: Context, state: hubstate.HubState, tokens: vault.Vault, collect: Callable[[], stats.Stats]
+        self,
+        ctx: Context,
+        state: hubstate.HubState,
+        tokens: vault.Vault,
+        collect: Callable[[], stats.Stats],
+        *,
+        behaviour: conduct.Conduct,
+        upkeep: tuple[Care, Board, Doctor],
     ) -> None:
+        CareMethods.__init__(self, *upkeep)
+        self._conduct = behaviour
         self._ctx = ctx
         self._state = state
         self._vault = tokens
@@ -40,6 +53,7 @@ class HubService(hub_service_pb2_grpc.HubServiceServicer):
     ) -> hub_service_pb2.GetStatsResponse:
         response = hub_service_pb2.GetStatsResponse()
         translate_hub.write_stats(self._collect(), response.stats)
+        translate_care.write_figures(self._board.facts, len(self._board.alerts), response.stats)
         return response
 
     async def PauseHub(
@@ -94,6 +108,44 @@ class HubService(hub_service_pb2_grpc.HubServiceServicer):
         token = await self._vault.revoke(ids.parse_name("tokens", request.name), actor=principal.current().name)
         response = hub_service_pb2.RevokeTokenResponse()
         translate_hub.write_token(token, response.token)
+        return response
+
+    async def ListViolators(
+        self, request: hub_service_pb2.ListViolatorsRequest, context: Call
+    ) -> hub_service_pb2.ListViolatorsResponse:
+        response, now = hub_service_pb2.ListViolatorsResponse(), self._ctx.clock.now()
+        for violator in self._conduct.recent():
+            translate_hub.write_violator(violator, now, response.violators.add())
+        return response
+
+    async def ForgiveViolator(
+        self, request: hub_service_pb2.ForgiveViolatorRequest, context: Call
+    ) -> hub_service_pb2.ForgiveViolatorResponse:
+        response = hub_service_pb2.ForgiveViolatorResponse()
+        forgiven = self._conduct.forgive(request.principal, actor=principal.current().name)
+        translate_hub.write_violator(forgiven, self._ctx.clock.now(), response.violator)
+        return response
+
+    async def ListEvents(
+        self, request: hub_service_pb2.ListEventsRequest, context: Call
+    ) -> hub_service_pb2.ListEventsResponse:
+        prefix, subject = request.type_prefix, request.subject
+        bound = ("events", prefix, subject)
+        before, limit = page.decode_position(request.page_token, *bound), page.size(request.page_size)
+        found = history.look(self._ctx.store, before=before, limit=limit, prefix=prefix, subject=subject)
+        response = hub_service_pb2.ListEventsResponse()
+        cursor, write = str(found.before or ""), translate_hub.write_event
+        cursor = reply.fill(response.events, found.events, write, key=lambda event: event.position, cursor=cursor)
+        response.next_page_token = page.encode(cursor, *bound) if cursor else ""
+        return response
+
+    async def GetCaller(
+        self, request: hub_service_pb2.GetCallerRequest, context: Call
+    ) -> hub_service_pb2.GetCallerResponse:
+        caller = principal.current()
+        response = hub_service_pb2.GetCallerResponse(principal=caller.name, scope=Scope[caller.scope.upper()])  # type: ignore[arg-type]
+        response.agent = translate.name("agents", caller.agent or "")
+        translate.write_time(caller.expires_at, response.expire_time)
         return response
 
     async def WatchEvents(

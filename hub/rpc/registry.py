@@ -9,7 +9,7 @@ import grpc
 from agentcom.v1 import registry_service_pb2, registry_service_pb2_grpc, repo_pb2
 from hub.core import page
 from hub.engine.desk import repo_desk
-from hub.rpc import caller, translate_goal
+from hub.rpc import caller, reply, translate_goal
 from kit import ids, principal
 
 Call = grpc.aio.ServicerContext[Any, Any]
@@ -43,8 +43,7 @@ class RegistryService(registry_service_pb2_grpc.RegistryServiceServicer):
         limit = page.size(request.page_size)
         found, cursor = self._desk.page(after=page.decode(request.page_token, "repos"), limit=limit)
         response = registry_service_pb2.ListReposResponse()
-        for shown in found:
-            write_shown(shown, response.repos.add())
+        cursor = reply.fill(response.repos, found, write_shown, key=lambda shown: shown.repo.id, cursor=cursor)
         response.next_page_token = page.encode(cursor, "repos") if cursor else ""
         return response
 

@@ -14,7 +14,7 @@ from hub.core import page
 from hub.engine.desk import explain, listing, submit, tasks
 from hub.engine.live import tail
 from hub.engine.script import byhand
-from hub.rpc import caller, translate, translate_hub
+from hub.rpc import caller, reply, translate, translate_hub
 from kit import ids, principal
 
 Call = grpc.aio.ServicerContext[Any, Any]
@@ -67,6 +67,7 @@ class TaskService(task_service_pb2_grpc.TaskServiceServicer):
     ) -> task_service_pb2.GetTaskResponse:
         response = task_service_pb2.GetTaskResponse()
         write_shown(self._tasks.get(ids.parse_name("tasks", request.name)), response.task)
+        reply.thin(response.task)
         return response
 
     async def ListTasks(
@@ -79,8 +80,7 @@ class TaskService(task_service_pb2_grpc.TaskServiceServicer):
         after = page.decode(request.page_token, *bound)
         found, cursor = self._tasks.page(wanted, after=after, limit=limit, reverse=reverse)
         response = task_service_pb2.ListTasksResponse()
-        for shown in found:
-            write_shown(shown, response.tasks.add())
+        cursor = reply.fill(response.tasks, found, write_shown, key=lambda shown: shown.task.id, cursor=cursor)
         response.next_page_token = page.encode(cursor, *bound) if cursor else ""
         return response
 
@@ -128,13 +128,13 @@ class TaskService(task_service_pb2_grpc.TaskServiceServicer):
         self, request: task_service_pb2.ListTaskEventsRequest, context: Call
     ) -> task_service_pb2.ListTaskEventsResponse:
         limit = page.size(request.page_size, EVENTS_SIZE_DEFAULT)
-        after = int(page.decode(request.page_token, "events", request.name) or 0)
+        after = page.decode_position(request.page_token, "events", request.name)
         events = self._tasks.history(ids.parse_name("tasks", request.name), after=after, limit=limit)
         response = task_service_pb2.ListTaskEventsResponse()
-        for event in events:
-            translate_hub.write_event(event, response.events.add())
-        if len(events) == limit:
-            response.next_page_token = page.encode(str(events[-1].position), "events", request.name)
+        cursor = str(events[-1].position) if len(events) == limit else ""
+        write = translate_hub.write_event
+        cursor = reply.fill(response.events, events, write, key=lambda event: event.position, cursor=cursor)
+        response.next_page_token = page.encode(cursor, "events", request.name) if cursor else ""
         return response
 
     async def WatchTasks(

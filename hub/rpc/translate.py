@@ -13,6 +13,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 
 from agentcom.v1 import task_pb2, task_service_pb2
 from hub.core.holding import Holding
+from hub.core.policy import Isolation, Policy
 from hub.core.repo import Repo
 from hub.core.task import (
     ArtifactInfo,
@@ -92,6 +93,7 @@ def read_spec(message: task_pb2.TaskSpec, *, start_timeout_s: float = ACCEPT_TIM
             executor=wanted.executor,
             agent=wanted.agent.removeprefix("agents/"),
             repo=repo,
+            sandbox=message.policy.isolation == task_pb2.Policy.ISOLATION_REQUIRED,
         ),
         command=message.command,
         checks=read_checks(message.checks) if message.checks else (),
@@ -108,6 +110,7 @@ def read_spec(message: task_pb2.TaskSpec, *, start_timeout_s: float = ACCEPT_TIM
         ),
         labels=dict(message.labels),
         touches=tuple(message.touches),
+        policy=read_policy(message.policy) if message.HasField("policy") else Policy(),
     )
 
 
@@ -143,6 +146,18 @@ def write_spec(spec: TaskSpec, into: task_pb2.TaskSpec) -> None:
         into.labels.update(spec.labels)
     if spec.touches:
         into.touches.extend(spec.touches)
+    write_policy(spec.policy, into.policy)
+
+
+def read_policy(message: task_pb2.Policy) -> Policy:
+    """What the commands may reach."""
+    return Policy(isolation=Isolation(message.isolation or Isolation.PREFERRED), network=message.network)
+
+
+def write_policy(policy: Policy, into: task_pb2.Policy) -> None:
+    """Fill a policy."""
+    into.isolation = policy.isolation  # type: ignore[assignment]
+    into.network = policy.network
 
 
 def read_checks(messages: Iterable[task_pb2.Check]) -> tuple[Check, ...]:

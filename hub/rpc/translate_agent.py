@@ -45,6 +45,7 @@ def write_offer(offer: Offer, into: agent_pb2.Offer) -> None:
     """Fill an offer."""
     into.SetInParent()
     into.capabilities.extend(sorted(offer.capabilities))
+    into.sandbox = offer.sandbox
     into.executors.extend(sorted(offer.executors))
     into.tiers.extend(sorted(offer.tiers))  # type: ignore[arg-type]
     into.kinds.extend(sorted(offer.kinds))  # type: ignore[arg-type]

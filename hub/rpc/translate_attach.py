@@ -39,6 +39,7 @@ def read_offer(message: agent_pb2.Offer) -> Offer:
     """What an agent offers."""
     return Offer(
         capabilities=frozenset(message.capabilities),
+        sandbox=message.sandbox,
         executors=frozenset(message.executors),
         tiers=frozenset(map(Tier, message.tiers)),
         kinds=frozenset(map(Kind, message.kinds)),
@@ -187,6 +188,7 @@ def write_assign(assign: attach.Assign, into: attach_pb2.Assign) -> None:
         into.change.branch, into.change.title = change.branch, change.title
         into.change.head_sha, into.change.base_sha = change.head_sha, change.base_sha
     translate.write_time(task.assigned_at, into.assign_time)
+    into.traceparent = assign.traceparent
 
 
 def _write_desired(desired: attach.Desired, into: attach_pb2.Desired) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from agentcom.v1 import change_pb2, goal_pb2, repo_pb2, task_pb2
 from hub.core.change import Change
 from hub.core.goal import Assertion, Goal, Plan, PlanTask, State
@@ -10,11 +12,21 @@ from hub.core.repo import MergeStyle, Repo
 from hub.core.task import Lane
 from hub.engine.desk.filing import Draft
 from hub.engine.script.goals import Tally
-from hub.rpc import translate
+from hub.rpc import reply, translate
+from kit import errors
+
+GOAL_BYTES_MAX: Final = reply.BYTES_MAX
+"""Of a goal with its plan. It is told with every default filled in and the outputs of its checks, in one message."""
 
 
 def read_goal(message: goal_pb2.Goal) -> Draft:
-    """What somebody wants, with every default filled in. Output-only fields are ignored."""
+    """What somebody wants, with every default filled in. Output-only fields are ignored.
+
+    Raises Invalid for a goal that could be filed and never be told again.
+    """
+    size = message.ByteSize()
+    if size > GOAL_BYTES_MAX:
+        raise errors.Invalid.of("goal", f"has {size} bytes, at most {GOAL_BYTES_MAX}: make it several goals")
     goal = Goal(
         id="",
         title=message.title,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from agentcom.v1 import event_pb2, hub_pb2
 from hub.core.event import Event
 from hub.core.token import Token
+from hub.core.violation import Violator
 from hub.engine.desk import hubstate, stats
 from hub.rpc import translate
 
@@ -44,9 +45,22 @@ def write_hub(facts: hubstate.HubFacts, into: hub_pb2.Hub) -> None:
     into.store = facts.store.kind
     into.schema_version = facts.store.schema_version
     into.event_position = facts.position
+    into.event_position_oldest = facts.position_oldest
     translate.write_duration(facts.lease_s, into.lease_duration)
     into.store_size_max_bytes = facts.store.size_max_bytes
     into.store_used_bytes = facts.store.used_bytes
+    into.state_reason = facts.reason
+
+
+def write_violator(violator: Violator, now: float, into: hub_pb2.Violator) -> None:
+    """Fill a caller that broke the rules."""
+    into.principal = violator.principal
+    for kind, count in violator.kinds.items():
+        into.kinds.add(kind=kind.value, count=count)
+    translate.write_time(violator.last_at, into.last_time)
+    into.last_message = violator.last_message
+    if violator.refuse_until > now:
+        translate.write_time(violator.refuse_until, into.refuse_until_time)
 
 
 def write_stats(figures: stats.Stats, into: hub_pb2.Stats) -> None:
@@ -75,3 +89,4 @@ def write_stats(figures: stats.Stats, into: hub_pb2.Stats) -> None:
     into.refused_request_count = figures.refused_requests
     into.session_count = figures.sessions
     into.adopted_count = figures.adopted
+    into.throttled_request_count = figures.throttled

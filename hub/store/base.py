@@ -14,6 +14,7 @@ Transaction scripts are plain functions `fn(txn) -> result` over `Txn`, written 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from enum import IntEnum
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from hub.core.agent import Agent
@@ -52,6 +53,27 @@ class Answer(NamedTuple):
     name: str
     """Resource name(s) that the request made, joined by a space."""
     expires_at: float
+
+
+class Ended(IntEnum):
+    """The sorts of records that end and are forgotten some time later. The numbers are on disk: never change one."""
+
+    TASK = 1
+    """SUCCEEDED or CANCELLED."""
+    DEAD_TASK = 2
+    GOAL = 3
+    """SUCCEEDED or CANCELLED."""
+    FAILED_GOAL = 4
+    CHANGE = 5
+    TOKEN = 6
+    """Revoked, used up or expired."""
+
+
+class EndedOne(NamedTuple):
+    """One record that has ended."""
+
+    at: float
+    id: str
 
 
 class StoreFacts(NamedTuple):
@@ -178,14 +200,23 @@ class Reader(Protocol):
     def answer(self, principal: str, method: str, request_id: str) -> Answer | None:
         """What this request id was answered with; None when it is new or its window has passed by the sweep."""
 
+    def answer_passed(self, now: float) -> bool:
+        """Is there an answer whose window has passed?"""
+
+    def ended(self, sort: Ended, *, until: float, after: EndedOne | None = None, limit: int) -> list[EndedOne]:
+        """What is of this sort and ended at or before `until`, oldest first, behind `after`."""
+
     def events(self, *, after: int, limit: int) -> list[Event]:
-        """Events behind a position, oldest first."""
+        """Events behind a position, oldest first; those that are still kept."""
 
     def events_of(self, subject: str, *, after: int = 0, limit: int) -> list[Event]:
         """Events whose subject is this resource name, or whose goal is it ("goals/{goal}"), oldest first."""
 
     def position(self) -> int:
         """Position of the newest event; 0: there is none."""
+
+    def position_gone(self) -> int:
+        """Position of the newest event that is not kept any more; 0: all are kept. The next one is the oldest."""
 
     def meta(self, key: str) -> bytes | None:
         """A small fact of the store's own: uid, schema, paused."""
@@ -225,6 +256,9 @@ class Txn(Reader, Protocol):
     def put_artifact(self, task: str, generation: int, id: str, content: bytes) -> None:
         """Write the content of an artefact."""
 
+    def drop_artifacts(self, task: str) -> int:
+        """Forget the contents of the artefacts of a task, not what its attempts say of them; how many."""
+
     def put_answer(self, principal: str, method: str, request_id: str, answer: Answer) -> None:
         """Remember what a request id was answered with."""
 
@@ -233,6 +267,12 @@ class Txn(Reader, Protocol):
 
     def append(self, at: float, type: str, subject: str, *, goal: str = "", actor: str = "hub", **fields: str) -> Event:
         """Append an event: sets its position and chains its hash."""
+
+    def drop_events(self, *, before: float, keep: int, limit: int) -> int:
+        """Forget the oldest events while they are from before that time, or more than `keep`; how many.
+
+        At most `limit`, and never the newest one. What is left still proves itself: see chain.py.
+        """
 
     def set_meta(self, key: str, value: bytes) -> None:
         """Write a small fact of the store's own."""

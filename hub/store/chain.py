@@ -4,6 +4,9 @@ Theory. `hash = blake2b-128(hash before it + encoded event without its hash)`. A
 last element is its hash, so the bytes before that element are what is hashed, and checking needs no second encoding:
 it cuts the hash off the stored bytes. Whoever changes, drops or reorders an event breaks every hash behind it;
 cutting off the end is found because the newest position and hash are also in the commit record.
+
+The oldest events are forgotten in time (retention). An anchor record then says which one went last, and its hash: the
+oldest that is kept follows from that, so what is left proves itself as before.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-from hub.core.event import GENESIS, Event
+from hub.core.event import Event
 from hub.store import codec, keys
 from kit import errors
 
@@ -47,22 +50,31 @@ def link(event: Event, previous: bytes) -> tuple[Event, bytes]:
 
 
 def verify(read: Callable[[Callable[[OrderedReader], int]], int], after: int, limit: int) -> int:
-    """Check up to `limit` events behind `after`; the last good position. Raises DataLoss where the chain is broken."""
-    position, checked = after, 0
-    while checked < limit:
-        count = min(CHUNK, limit - checked)
-        found = read(partial(_verify_chunk, after=position, limit=count))
-        checked += found
-        position += found
-        if found < count:
-            break
+    """Check up to `limit` events behind `after`, or behind what is not kept any more; the last good position.
+
+    Raises DataLoss where the chain is broken.
+    """
+    position, left = after, limit
+    while left > 0:
+        count = min(CHUNK, left)
+        good = read(partial(_verify_chunk, after=position, limit=count))
+        # Retention may have moved on since the chunk before: what it took needs no check any more.
+        if good < position + count:
+            return good
+        position, left = good, left - count
     return position
 
 
 def _verify_chunk(reader: OrderedReader, after: int, limit: int) -> int:
-    """How many events were checked and are good; fewer than `limit`: the log ends there, as the commit record says."""
-    head = reader.head()
-    previous = _hash_at(reader, after)
+    """The last good position; less than `limit` behind `after`: the log ends there, as the commit record says."""
+    head, anchor = reader.head(), reader.anchor()
+    if anchor.position > head.position:
+        raise _broken(anchor.position, f"is where the log begins, and it ends at {head.position}")
+    for key in reader.kv.keys(keys.EVENT, keys.event(anchor.position + 1), 1) if anchor.position else ():
+        raise _broken(keys.number_at(key, 1), f"is there, though the log begins behind {anchor.position}")
+    if after < anchor.position:
+        after = anchor.position
+    previous = anchor.hash if after == anchor.position else _hash_at(reader, after)
     position = after
     for _, raw in reader.kv.items(keys.event(after + 1), keys.end(keys.EVENT), limit):
         position += 1  # were one missing, the next one would not follow from the one before
@@ -74,12 +86,10 @@ def _verify_chunk(reader: OrderedReader, after: int, limit: int) -> int:
     ends = position - after < limit
     if ends and (position != max(head.position, after) or (position and previous != head.hash)):
         raise _broken(position + 1, "is missing, or the newest one was replaced")
-    return position - after
+    return position
 
 
 def _hash_at(reader: OrderedReader, position: int) -> bytes:
-    if position == 0:
-        return GENESIS
     raw = reader.kv.get(keys.event(position))
     if raw is None:
         raise _broken(position, "is missing")

@@ -44,6 +44,13 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """By `state << 4 | lane`; see ordered.py."""
 
 
+class Anchor(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest event that is not kept any more: what the oldest kept one is chained to."""
+
+    position: int = 0
+    hash: bytes = b""
+
+
 def seal(tag: int, body: bytes) -> bytes:
     """The record with its header."""
     return _header(tag, zlib.crc32(body, tag)) + body
@@ -107,6 +114,7 @@ EVENT: Final = Codec(12, 1, Event)
 COMMIT: Final = Codec(13, 1, Commit)
 CONTENT_TAG: Final = 14 << VERSION_BITS | 1
 """Plain bytes: artefacts and small facts."""
+ANCHOR: Final = Codec(15, 1, Anchor)
 
 
 def encode_body(value: object) -> bytes:

@@ -14,6 +14,13 @@ from typing import Final
 from kit import errors
 
 LOCK_NAME: Final = "hub.lock"
+DATA_NAME: Final = "data.mdb"
+READERS_NAME: Final = "lock.mdb"
+"""LMDB's table of snapshots: belongs to one data file."""
+DRAFT_NAME: Final = "data.mdb.draft"
+"""A store that is written anew and is not whole yet."""
+MADE_NAME: Final = "store.made"
+"""Says that there was a store here once: a missing file is then a loss, and no reason to make an empty one."""
 
 
 class FolderLock:
@@ -52,3 +59,25 @@ def sync(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def was_made(folder: Path) -> bool:
+    """Was there a store in this folder once?"""
+    return (folder / MADE_NAME).exists()
+
+
+def mark_made(folder: Path) -> None:
+    """There is a store in this folder from now on."""
+    if not was_made(folder):
+        (folder / MADE_NAME).touch(mode=0o600)
+        sync(folder)
+
+
+def take_over(draft: Path, data: Path) -> None:
+    """Let a whole file that is on the disk take the place of the store's: a crash leaves the one or the other.
+
+    Nobody may have the store open. The table of snapshots goes first, for it tells of the file that goes.
+    """
+    (data.parent / READERS_NAME).unlink(missing_ok=True)
+    draft.replace(data)
+    sync(data.parent)

@@ -38,6 +38,13 @@ class Front:
         self._writer.start()
 
     async def write(self, fn: Callable[[Txn], T], *, essential: bool = False) -> T:
+        return await self._put(fn, essential=essential)
+
+    async def _alone(self, fn: Callable[[], T]) -> T:
+        """Run a function on the writer's thread between two transactions; writes wait for it."""
+        return await self._put(fn, alone=True)
+
+    async def _put(self, fn: Callable[..., T], *, essential: bool = False, alone: bool = False) -> T:
         if self._closed:
             raise errors.Unavailable("the store is closed", reason="STORE_CLOSED")
         if self._waiting >= WAITING_MAX:
@@ -49,7 +56,7 @@ class Front:
             loop = self._loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._waiting += 1
-        self._writer.put(Job(fn, essential, future))
+        self._writer.put(Job(fn, essential, future, alone))
         return await future
 
     def on_commit(self, listener: Callable[[Sequence[Event]], None]) -> None:

@@ -20,6 +20,7 @@ from hub.core.task import Lane, State
 SCHEMA: Final = b"!schema"
 """The one key that every version can read; see migrate.py."""
 COMMIT: Final = b"!commit"
+ANCHOR: Final = b"!anchor"
 META: Final = b"m"
 TASK: Final = b"T"
 SPEC: Final = b"S"
@@ -46,6 +47,7 @@ TRAIN: Final = b"M"
 TOKEN_HASH: Final = b"h"
 ANSWER_EXPIRY: Final = b"x"
 EVENT_OF: Final = b"E"
+ENDED: Final = b"z"
 
 KEY_BYTES_MAX: Final = 511
 """What LMDB's file format holds."""
@@ -59,12 +61,18 @@ _class_lane: Final = struct.Struct(">cIB").pack
 _class_lane_at: Final = struct.Struct(">cIBQ").pack
 _state_lane: Final = struct.Struct(">cBB").pack
 _prefix_u64: Final = struct.Struct(">cQ").pack
+_sort_at: Final = struct.Struct(">cBQ").pack
 _read_u64: Final = struct.Struct(">Q").unpack_from
 
 _STATE_LANE: Final = {(state, lane): _state_lane(BY_STATE, state, lane) for state in State for lane in Lane}
 
+GENERATION_MAX: Final = 2**32 - 1
+"""What a key holds; a task that is tried once a second gets there in 136 years."""
+
 READY_AT: Final = 6
 """Offset of the time in a key of the ready index: prefix, class, lane."""
+ENDED_AT: Final = 2
+"""Offset of the time in a key of the index of what has ended: prefix, sort."""
 
 
 def end(prefix: bytes) -> bytes:
@@ -177,6 +185,21 @@ def answer(principal: str, method: str, request_id: str) -> bytes:
 def answer_expiry(expires_at: float, answer_key: bytes) -> bytes:
     """Where the sweep finds an answer when its window has passed; its key follows the time."""
     return _prefix_u64(ANSWER_EXPIRY, microseconds(expires_at)) + answer_key
+
+
+def ended(sort: int, at: float) -> bytes:
+    """Prefix of what is of this sort and ended at this time."""
+    return _sort_at(ENDED, sort, microseconds(at))
+
+
+def ended_sort(sort: int) -> bytes:
+    """Prefix of all that has ended and is of this sort."""
+    return ENDED + bytes((sort,))
+
+
+def answers_until(now: float) -> bytes:
+    """The first key behind the answers whose window has passed."""
+    return end(_prefix_u64(ANSWER_EXPIRY, microseconds(now)))
 
 
 def event(position: int) -> bytes:

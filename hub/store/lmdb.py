@@ -15,16 +15,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar, cast
+from typing import Final, Self, TypeVar
 
 import lmdb
 
-from hub.store import chain, codec, folder, front, keys, migrate
+from hub.store import audit, chain, folder, front, migrate, pages, upgrade
 from hub.store.base import Reader, StoreFacts
+from hub.store.mapped import LmdbOrdered, LmdbReadOrdered
 from hub.store.reader import Classes, OrderedReader
 from hub.store.writer import STORE_FULL_RETRY_S
 from kit import errors, logs
@@ -46,108 +46,16 @@ DISK_RESERVE_BYTES_MAX: Final = 64 * MIB
 READERS_MAX: Final = 256
 """Slots for snapshots: the event loop, checks and copies each need one at a time; the rest is for tools."""
 
+_DAMAGED: Final = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
 _FULL: Final = (lmdb.MapFullError, lmdb.TxnFullError)
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-
-class LmdbReadOrdered:
-    """A snapshot of the map."""
-
-    def __init__(self, txn: lmdb.Transaction) -> None:
-        self._txn: Any = txn
-        self._cursor: Any = txn.cursor()
-        # Bound once: this is the most frequent call of all.
-        self.get: Callable[[bytes], bytes | None] = cast(Any, txn).get
-
-    def keys(self, low: bytes, high: bytes, limit: int, *, reverse: bool = False) -> list[bytes]:
-        found: list[bytes] = []
-        if self._seek(low, high, reverse) and limit > 0:
-            step = self._cursor.iterprev if reverse else self._cursor.iternext
-            for key in step(keys=True, values=False):
-                if (key < low) if reverse else (key >= high):
-                    break
-                found.append(key)
-                if len(found) == limit:
-                    break
-        return found
-
-    def items(self, low: bytes, high: bytes, limit: int, *, reverse: bool = False) -> list[tuple[bytes, bytes]]:
-        found: list[tuple[bytes, bytes]] = []
-        if self._seek(low, high, reverse) and limit > 0:
-            step = self._cursor.iterprev if reverse else self._cursor.iternext
-            for item in step(keys=True, values=True):
-                if (item[0] < low) if reverse else (item[0] >= high):
-                    break
-                found.append(item)
-                if len(found) == limit:
-                    break
-        return found
-
-    def end(self) -> None:
-        """Let go of the snapshot. A reader's slot is free only when nothing refers to the transaction."""
-        self._txn.abort()
-        self._cursor = self._txn = None
-        self.get = _ended
-
-    def _seek(self, low: bytes, high: bytes, reverse: bool) -> bool:
-        """Stand on the first key to look at."""
-        cursor = self._cursor
-        if not reverse:
-            return bool(cursor.set_range(low))
-        return bool(cursor.prev() if cursor.set_range(high) else cursor.last())
-
-
-class LmdbOrdered(LmdbReadOrdered):
-    """A write transaction on the map, with the log of what it replaced since the mark."""
-
-    def __init__(self, txn: lmdb.Transaction) -> None:
-        super().__init__(txn)
-        self._undo: list[tuple[bytes, bytes | None]] = []
-
-    def put(self, key: bytes, value: bytes) -> None:
-        self._undo.append((key, self.get(key)))
-        self._txn.put(key, value)
-
-    def add(self, key: bytes, value: bytes = b"") -> bool:
-        if not self._txn.put(key, value, overwrite=False):
-            return False
-        self._undo.append((key, None))
-        return True
-
-    def delete(self, key: bytes) -> bool:
-        before = self._txn.pop(key)
-        if before is None:
-            return False
-        self._undo.append((key, before))
-        return True
-
-    def mark(self) -> None:
-        self._undo.clear()
-
-    def undo(self) -> None:
-        for key, before in reversed(self._undo):
-            if before is None:
-                self._txn.delete(key)
-            else:
-                self._txn.put(key, before)
-        self._undo.clear()
-
-    def finish(self) -> None:
-        """Commit. The object is of no use afterwards."""
-        txn = self._txn
-        self._cursor = self._txn = None
-        self.get = _ended
-        txn.commit()
-
-
-def _ended(key: bytes) -> bytes | None:
-    raise AssertionError("the transaction has ended: a Txn or Reader must not be kept")
 
 
 class LmdbEnvironment:
     """The file, its map, and its one write transaction at a time. `writer.Environment` for LMDB."""
 
     full_errors: tuple[type[BaseException], ...] = _FULL
+    damage_errors: tuple[type[BaseException], ...] = _DAMAGED
 
     def __init__(
         self, path: Path, *, map_bytes_first: int, map_bytes_max: int, reserve_bytes: int | None, sync: bool
@@ -156,12 +64,14 @@ class LmdbEnvironment:
         self.map_bytes_max = map_bytes_max
         default = max(RESERVE_BYTES_MIN, int(map_bytes_max * RESERVE_SHARE))
         self.reserve_bytes = default if reserve_bytes is None else reserve_bytes
-        self._disk_reserve_bytes = min(self.reserve_bytes, DISK_RESERVE_BYTES_MAX)
+        self.disk_reserve_bytes = min(self.reserve_bytes, DISK_RESERVE_BYTES_MAX)
         self._sync = sync
         self._reading = threading.Lock()
         self._copying = threading.Lock()
-        data = path / "data.mdb"
+        data = path / folder.DATA_NAME
         stored = data.stat().st_size if data.exists() else 0
+        if stored or folder.was_made(path):
+            pages.head(data)  # LMDB would make a new map where an empty file is, and die of a signal in a cut one
         self._map_bytes = max(min(map_bytes_first, map_bytes_max), _pages(stored))
         self._open()
         self._current: LmdbOrdered | None = None
@@ -178,14 +88,21 @@ class LmdbEnvironment:
         self._env.reader_check()
         self._psize: int = self._env.stat()["psize"]
 
+    def _reopen(self, between: Callable[[], object] = lambda: None) -> None:
+        """Close the file and open it anew; no snapshot is open meanwhile."""
+        with self._copying, self._reading:
+            self._env.close()
+            try:
+                between()
+            finally:
+                self._open()
+
     def begin(self) -> LmdbOrdered:
         try:
             txn = self._env.begin(write=True)
         except lmdb.PanicError:
             # The meta page could not be written: LMDB refuses all work until the file is opened anew.
-            with self._copying, self._reading:
-                self._env.close()
-                self._open()
+            self._reopen()
             txn = self._env.begin(write=True)
         self._current = LmdbOrdered(txn)
         return self._current
@@ -204,7 +121,7 @@ class LmdbEnvironment:
         high_water = (self._env.info()["last_pgno"] + 1) * self._psize
         if self._map_bytes - high_water < self._map_bytes // 4:
             self.grow()
-        if self.disk_free_bytes() < self._disk_reserve_bytes:
+        if self.disk_free_bytes() < self.disk_reserve_bytes:
             return False
         return self._map_bytes < self.map_bytes_max or self.map_bytes_max - self.used_bytes() >= self.reserve_bytes
 
@@ -229,10 +146,14 @@ class LmdbEnvironment:
         return facts.f_bavail * facts.f_frsize
 
     def problem(self, error: BaseException) -> errors.Problem:
+        if isinstance(error, _DAMAGED):
+            return errors.DataLoss(f"the map is damaged: {error}", reason="STORE_CORRUPT")
+        if isinstance(error, errors.Problem):
+            return error
         # LMDB says "input/output error" for a write that was cut short, which is what a full disk does.
         code = getattr(error, "code", getattr(error, "errno", None))
         full = isinstance(error, _FULL) or code in _NO_ROOM
-        if full or self.disk_free_bytes() < self._disk_reserve_bytes:
+        if full or self.disk_free_bytes() < self.disk_reserve_bytes:
             return errors.Exhausted(
                 "the store is full: nothing was changed", reason="STORE_FULL", retry_delay_s=STORE_FULL_RETRY_S
             )
@@ -247,6 +168,8 @@ class LmdbEnvironment:
             ordered = LmdbReadOrdered(self._env.begin())
             try:
                 yield ordered
+            except _DAMAGED as cause:
+                raise errors.DataLoss(f"the map is damaged: {cause}", reason="STORE_CORRUPT") from cause
             finally:
                 ordered.end()
 
@@ -254,6 +177,34 @@ class LmdbEnvironment:
         """A consistent copy into an empty folder, without the free pages. Writing goes on meanwhile."""
         with self._copying:
             self._env.copy(os.fspath(target), compact=True)
+
+    def compact(self) -> tuple[int, int]:
+        """Write the map anew without its free pages; sizes of the file before and after. Nothing may be written
+        meanwhile.
+
+        The new file takes the old one's name when it is whole and on the disk: a crash leaves the one or the other.
+        The lock file goes, because it tells of the transactions of the old one.
+        """
+        data, draft = self.path / folder.DATA_NAME, self.path / folder.DRAFT_NAME
+        before = data.stat().st_size
+        if self.disk_free_bytes() < self.used_bytes() + self.disk_reserve_bytes:
+            raise errors.Exhausted(
+                f"the disk has not the {self.used_bytes() + self.disk_reserve_bytes >> 20} MiB free that it takes to "
+                "write the store anew",
+                reason="DISK_FULL",
+                retry_delay_s=STORE_FULL_RETRY_S,
+            )
+        try:
+            with open(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                self._env.copyfd(file.fileno(), compact=True)
+                os.fsync(file.fileno())
+            pages.head(draft)
+            self._reopen(lambda: folder.take_over(draft, data))
+        except lmdb.Error as cause:
+            raise self.problem(cause) from cause
+        finally:
+            draft.unlink(missing_ok=True)
+        return before, data.stat().st_size
 
     def reader_check(self) -> int:
         """Free the slots of readers that died; how many."""
@@ -300,13 +251,23 @@ class LmdbStore(front.Front):
                 sync=not lose_data_on_power_cut,
             )
             try:
-                _prepare(environment)
+                upgrade.prepare(environment)
+                folder.mark_made(path)
             except BaseException:
                 environment.close()
                 raise
         except lmdb.Error as cause:
             lock.release()
+            if not isinstance(cause, _DAMAGED):
+                raise errors.Unavailable(
+                    f"the store in {path} cannot be opened: {cause}", reason="STORE_FOLDER"
+                ) from cause
             raise errors.DataLoss(f"the store in {path} cannot be opened: {cause}", reason="STORE_CORRUPT") from cause
+        except errors.DataLoss as cause:
+            lock.release()
+            raise errors.DataLoss(
+                f"the store in {path} cannot be opened: {cause.message}", reason=cause.reason
+            ) from cause
         except BaseException:
             lock.release()
             raise
@@ -330,6 +291,15 @@ class LmdbStore(front.Front):
         """May be called on another thread: snapshots are short, reads in between are not held up."""
         return chain.verify(self._read_ordered, after, limit)
 
+    @property
+    def environment(self) -> LmdbEnvironment:
+        """The file, for what looks after it."""
+        return self._environment
+
+    async def compact(self) -> tuple[int, int]:
+        """Give free pages back to the disk; sizes before and after. Writes wait, reads wait for a moment at its end."""
+        return await self._alone(self._environment.compact)
+
     def copy(self, target: Path) -> None:
         """A consistent copy into an empty folder; blocks, so call it on another thread. Writing goes on meanwhile."""
         self._environment.copy(target)
@@ -349,22 +319,60 @@ class LmdbStore(front.Front):
             return fn(OrderedReader(ordered, Classes()))
 
 
-def _prepare(environment: LmdbEnvironment) -> None:
-    """Check and bring forward the schema; give a new store its uid. A refused store is not touched."""
-    with environment.snapshot() as ordered:
-        if migrate.found(ordered) == migrate.VERSION:
-            return
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[audit.Read]:
+    """Read a store's folder, at work or not, or the file of a backup, without writing to it; for another process.
+
+    Raises DataLoss when it cannot be opened.
+    """
+    live = path.is_dir()
+    env = None
     try:
-        kv = environment.begin()
-        new = migrate.found(kv) is None
-        migrate.bring(kv)
-        if new:
-            kv.put(keys.meta("uid"), codec.seal(codec.CONTENT_TAG, secrets.token_hex(8).encode()))
-        environment.commit()
-    except BaseException:
-        environment.abort()
-        raise
-    folder.sync(environment.path)
+        env = lmdb.open(
+            os.fspath(path), subdir=live, lock=live, readonly=True, create=False, map_size=0, max_readers=READERS_MAX
+        )
+        opened = env
+        yield lambda fn: _read(opened, fn)
+    except lmdb.Error as cause:
+        raise errors.DataLoss(f"{path} cannot be read: {cause}", reason="STORE_CORRUPT") from cause
+    finally:
+        if env is not None:
+            env.close()
+
+
+def _read(env: lmdb.Environment, fn: Callable[[OrderedReader], T]) -> T:
+    try:
+        txn = env.begin()
+    except lmdb.MapResizedError:  # the hub has made its map larger
+        env.set_mapsize(0)
+        txn = env.begin()
+    ordered = LmdbReadOrdered(txn)
+    try:
+        return fn(OrderedReader(ordered, Classes()))
+    except _DAMAGED as cause:
+        raise errors.DataLoss(f"the map is damaged: {cause}", reason="STORE_CORRUPT") from cause
+    finally:
+        ordered.end()
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """A consistent copy of a store's folder, at work or not, into a new file, on the disk when this returns.
+
+    Blocks; for a process of its own. Raises OSError or DataLoss.
+    """
+    with (
+        lmdb.open(
+            os.fspath(source), lock=True, readonly=True, create=False, map_size=0, max_readers=READERS_MAX
+        ) as env,
+        open(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
+    ):
+        try:
+            env.copyfd(file.fileno(), compact=True)
+        except _DAMAGED as cause:
+            raise errors.DataLoss(f"the map is damaged: {cause}", reason="STORE_CORRUPT") from cause
+        except lmdb.Error as cause:
+            raise OSError(getattr(cause, "code", 0) or errno.EIO, str(cause)) from cause
+        os.fsync(file.fileno())
 
 
 def _pages(size: int) -> int:

@@ -20,7 +20,7 @@ from hub.core.repo import Repo
 from hub.core.task import Attempt, Lane, Requirement, State, Task, TaskSpec
 from hub.core.token import Token
 from hub.store import codec, index, keys
-from hub.store.base import Answer, ReadTable, ReadyHead, TaskClass
+from hub.store.base import Answer, Ended, EndedOne, ReadTable, ReadyHead, TaskClass
 from hub.store.ordered import ReadOrdered, walk
 
 R = TypeVar("R")
@@ -29,6 +29,7 @@ CLASS_COUNT_MAX: Final = 10_000
 """Distinct requirements of one hub. A fleet has tens; who invents capabilities must not fill the dispatcher."""
 
 _NO_COMMIT: Final = codec.Commit(hash=GENESIS)
+_NO_ANCHOR: Final = codec.Anchor(hash=GENESIS)
 _LANES: Final = tuple(Lane)
 
 
@@ -156,6 +157,8 @@ class OrderedReader:
         return keys.seconds(keys.number_at(found[0], 1)) if found else None
 
     def attempt(self, task: str, generation: int) -> Attempt | None:
+        if generation > keys.GENERATION_MAX:  # a caller may ask for any
+            return None
         key = keys.attempt(task, generation)
         raw = self.kv.get(key)
         return None if raw is None else codec.ATTEMPT.decode(raw, key)
@@ -165,7 +168,7 @@ class OrderedReader:
         return [codec.ATTEMPT.decode(raw, key) for key, raw in self.kv.items(low, keys.end(low), limit)]
 
     def artifact(self, task: str, generation: int, id: str) -> bytes | None:
-        return self._content(keys.artifact(task, generation, id))
+        return self._content(keys.artifact(task, generation, id)) if generation <= keys.GENERATION_MAX else None
 
     def counts(self) -> dict[tuple[State, Lane], int]:
         return readable_counts(self.head().counts)
@@ -221,6 +224,15 @@ class OrderedReader:
         raw = self.kv.get(key)
         return None if raw is None else codec.ANSWER.decode(raw, key)
 
+    def answer_passed(self, now: float) -> bool:
+        return bool(self.kv.keys(keys.ANSWER_EXPIRY, keys.answers_until(now), 1))
+
+    def ended(self, sort: Ended, *, until: float, after: EndedOne | None = None, limit: int) -> list[EndedOne]:
+        low = keys.ended_sort(sort) if after is None else keys.ended(sort, after.at) + after.id.encode() + b"\0"
+        found = self.kv.keys(low, keys.end(keys.ended(sort, until)), limit)
+        at = keys.ENDED_AT
+        return [EndedOne(keys.seconds(keys.number_at(key, at)), key[at + 8 :].decode()) for key in found]
+
     def events(self, *, after: int, limit: int) -> list[Event]:
         found = self.kv.items(keys.event(after + 1), keys.end(keys.EVENT), limit)
         return [codec.EVENT.decode(raw, key) for key, raw in found]
@@ -239,6 +251,9 @@ class OrderedReader:
     def position(self) -> int:
         return self.head().position
 
+    def position_gone(self) -> int:
+        return self.anchor().position
+
     def meta(self, key: str) -> bytes | None:
         return self._content(keys.meta(key))
 
@@ -246,6 +261,11 @@ class OrderedReader:
         """What the newest commit says of itself."""
         raw = self.kv.get(keys.COMMIT)
         return _NO_COMMIT if raw is None else codec.COMMIT.decode(raw, keys.COMMIT)
+
+    def anchor(self) -> codec.Anchor:
+        """What the oldest event that is kept is chained to."""
+        raw = self.kv.get(keys.ANCHOR)
+        return _NO_ANCHOR if raw is None else codec.ANCHOR.decode(raw, keys.ANCHOR)
 
     def _content(self, key: bytes) -> bytes | None:
         raw = self.kv.get(key)

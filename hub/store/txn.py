@@ -217,6 +217,13 @@ class OrderedTxn(OrderedReader):
     def put_artifact(self, task: str, generation: int, id: str, content: bytes) -> None:
         self.kv.put(keys.artifact(task, generation, id), codec.seal(codec.CONTENT_TAG, content))
 
+    def drop_artifacts(self, task: str) -> int:
+        prefix = keys.artifacts(task)
+        found = list(walk(self.kv, prefix, keys.end(prefix)))
+        for key in found:
+            self.kv.delete(key)
+        return len(found)
+
     # Requests, events, facts.
 
     def put_answer(self, principal: str, method: str, request_id: str, answer: Answer) -> None:
@@ -227,7 +234,7 @@ class OrderedTxn(OrderedReader):
         self.kv.put(key, codec.ANSWER.encode(answer))
 
     def drop_answers(self, now: float, limit: int) -> int:
-        passed = self.kv.keys(keys.ANSWER_EXPIRY, keys.end(keys.ANSWER_EXPIRY + keys.due(now)[len(keys.DUE) :]), limit)
+        passed = self.kv.keys(keys.ANSWER_EXPIRY, keys.answers_until(now), limit)
         for entry in passed:
             self.kv.delete(entry[9:])
             self.kv.delete(entry)
@@ -247,6 +254,28 @@ class OrderedTxn(OrderedReader):
         self._touched = True
         self._events.append(event)
         return event
+
+    def drop_events(self, *, before: float, keep: int, limit: int) -> int:
+        anchor = self.anchor()
+        first = anchor.position + 1
+        # The newest event stays: a log that is not empty says where it ends by itself.
+        limit = min(limit, self._position - first)
+        spare = self._position - anchor.position - keep
+        position, digest = anchor.position, anchor.hash
+        for key, raw in self.kv.items(keys.event(first), keys.end(keys.EVENT), limit):
+            event = codec.EVENT.decode(raw, key)
+            if event.position != position + 1:
+                raise codec.corrupt(keys.event(position + 1), "is missing from the log")
+            if event.at >= before and spare <= 0:
+                break
+            self.kv.delete(key)
+            self.kv.delete(keys.event_of(event.subject, event.position))
+            if event.goal and event.subject != f"goals/{event.goal}":
+                self.kv.delete(keys.event_of(f"goals/{event.goal}", event.position))
+            position, digest, spare = event.position, event.hash, spare - 1
+        if position > anchor.position:
+            self.kv.put(keys.ANCHOR, codec.ANCHOR.encode(codec.Anchor(position=position, hash=digest)))
+        return position - anchor.position
 
     def set_meta(self, key: str, value: bytes) -> None:
         self.kv.put(keys.meta(key), codec.seal(codec.CONTENT_TAG, value))

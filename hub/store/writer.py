@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple, Protocol
 
 from hub.core.event import Event
-from hub.store.base import Txn
 from hub.store.ordered import Ordered
 from hub.store.txn import OrderedTxn
 from kit import errors, logs
@@ -42,9 +41,12 @@ STORE_FULL_RETRY_S: Final = 30.0
 class Job(NamedTuple):
     """A function that waits to be run."""
 
-    fn: Callable[[Txn], Any]
+    fn: Callable[..., Any]
+    """Takes the transaction; nothing when it runs alone."""
     essential: bool
     future: asyncio.Future[Any]
+    alone: bool = False
+    """Called without a transaction, between two of them: the others wait for it."""
 
 
 class Outcome(NamedTuple):
@@ -60,6 +62,9 @@ class Environment(Protocol):
 
     full_errors: tuple[type[BaseException], ...]
     """Raised when the map is full: the transaction is lost, and may be run again after `grow`."""
+
+    damage_errors: tuple[type[BaseException], ...]
+    """Raised when the file is damaged: no function is to blame, and the transaction is lost."""
 
     def begin(self) -> Ordered:
         """A write transaction."""
@@ -90,6 +95,8 @@ class Writer:
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._ending = False
+        self._kept: Job | None = None
+        """One that must run alone and came while a batch ran."""
         self._told = -1
         """Position of the newest event that was delivered; -1: not known yet."""
         self.commits = 0
@@ -112,11 +119,14 @@ class Writer:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._ending:
-            job = self._queue.get()
+        while not self._ending or self._kept is not None:
+            job, self._kept = self._kept or self._queue.get(), None
             if job is None:
                 return
-            self._serve(job)
+            if job.alone:
+                self._run_alone(job)
+            else:
+                self._serve(job)
 
     def _serve(self, first: Job) -> None:
         jobs: list[Job] = []
@@ -139,6 +149,9 @@ class Writer:
             try:
                 job = self._queue.get_nowait()
             except queue.Empty:
+                return
+            if job is not None and job.alone:
+                self._kept = job
                 return
         self._ending = True
 
@@ -188,11 +201,18 @@ class Writer:
         txn.mark()
         try:
             return Outcome(job, job.fn(txn), None)
-        except self._environment.full_errors:
+        except (*self._environment.full_errors, *self._environment.damage_errors):
             raise
         except BaseException as error:  # whatever it is, it is its caller's
             txn.rollback()
             return Outcome(job, None, error)
+
+    def _run_alone(self, job: Job) -> None:
+        try:
+            result, error = job.fn(), None
+        except BaseException as problem:  # its caller's, whatever it is
+            result, error = None, problem
+        self._deliver([Outcome(job, result, error)], [])
 
     def _missed(self) -> list[Event]:
         """Events of a commit that reported failure and yet is on disk: listeners must see every position."""

@@ -7,6 +7,10 @@ How a run ends:
         -> grace -> KILL to the group ------------+-> KILL to what is left of the group and of the run's cookie
                                                       -> the pipe is read to its end, for PIPE_GRACE_S at most
 
+In a sandbox the group that is asked to end is the one inside: bubblewrap itself must outlive it, for when it ends
+everything inside is killed without grace. It says on a pipe of its own whether the command was begun at all, so that
+a sandbox that fails is not mistaken for a command that does.
+
 The pipe is ours and not asyncio's: a grandchild that keeps it open must not keep us waiting, and asyncio's own wait did
 so in some versions. Standard input is /dev/null.
 """
@@ -16,8 +20,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import signal
+import stat
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +45,8 @@ ERRORS_BYTES_MAX = 16 * 1024
 PIPE_GRACE_S = 2.0
 # From KILL to the end of a process; longer means that the kernel holds it (a dead network file system).
 KILL_WAIT_S = 10.0
+# What bubblewrap says of a command: two short lines.
+STATUS_BYTES_MAX = 4096
 
 Cause = Literal["exited", "timeout", "silent", "stopped"]
 
@@ -70,6 +79,10 @@ class Order:
     separate_stderr: bool = False
     #: False leaves alone what the child started and left behind (ssh's connection sharing under git).
     kill_leftovers: bool = True
+    #: bubblewrap and its options (sandbox.py); empty: no sandbox.
+    sandbox: tuple[str, ...] = ()
+    #: Read by the child; None: nothing.
+    stdin: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +100,8 @@ class Ended:
     errors: Capture = field(repr=False)
     #: Seconds since the epoch; None: it printed nothing.
     last_output_at: float | None = None
+    #: The sandbox failed before it began the command: the exit code is not the command's.
+    sandbox_failed: bool = False
 
     @property
     def succeeded(self) -> bool:
@@ -136,6 +151,7 @@ class _Run:
         self._last_output_at: float | None = None
         self._last_sign = 0.0  # loop time of the start or of the last output
         self._pipes: list[_Pipe] = []
+        self._status = _Status() if order.sandbox else None
 
     async def to_end(self) -> Ended:
         started_at, began = self._clock.now(), self._clock.monotonic()
@@ -153,6 +169,8 @@ class _Run:
             finally:
                 for pipe in self._pipes:
                     pipe.close()
+                if self._status is not None:
+                    self._status.close()
         self._tell(self._output.finish())
         assert process.returncode is not None
         return Ended(
@@ -163,26 +181,42 @@ class _Run:
             output=self._output,
             errors=self._errors,
             last_output_at=self._last_output_at,
+            sandbox_failed=(
+                self._status is not None
+                and cause == "exited"
+                and process.returncode > 0  # one that was killed from outside may well have begun
+                and not self._status.has_begun
+            ),
         )
 
     async def _start(self) -> asyncio.subprocess.Process:
         self._last_sign = asyncio.get_running_loop().time()
         writers: list[int] = []
+        stdin, argv = subprocess.DEVNULL, self._order.argv
+        passed: tuple[int, ...] = ()
         try:
             writers.append(self._open_pipe(self._output))
             writers.append(self._open_pipe(self._errors) if self._order.separate_stderr else writers[0])
+            if self._order.stdin is not None:
+                writers.append(stdin := _open_plain(self._order.stdin))
+            if self._status is not None:
+                writers.append(status := self._status.open())
+                argv, passed = (*self._order.sandbox, "--json-status-fd", str(status), "--", *argv), (status,)
             return await asyncio.create_subprocess_exec(
-                *self._order.argv,
-                stdin=asyncio.subprocess.DEVNULL,
+                *argv,
+                stdin=stdin,
                 stdout=writers[0],
                 stderr=writers[1],
                 cwd=self._order.cwd,
                 env={**self._order.environment, guard.COOKIE: self._run_id},
                 start_new_session=True,
+                pass_fds=passed,
             )
         except BaseException:
             for pipe in self._pipes:
                 pipe.close()
+            if self._status is not None:
+                self._status.close()
             raise
         finally:
             for writer in set(writers):
@@ -236,7 +270,8 @@ class _Run:
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         """Ask the group to end, and make it."""
-        _signal_group(process.pid, signal.SIGTERM)
+        inside = self._status.pid if self._status is not None else None
+        _signal_group(process.pid if inside is None else inside, signal.SIGTERM)
         try:
             async with asyncio.timeout(self._order.kill_grace_s):
                 await process.wait()
@@ -283,6 +318,62 @@ class _Pipe:
             self._take(data)
         else:
             self.close()
+
+
+class _Status:
+    """What bubblewrap says of the command: its first process as seen from outside, and, at the end, its exit code."""
+
+    def __init__(self) -> None:
+        self._reader: int | None = None
+        self._said = b""
+
+    def open(self) -> int:
+        """The end for bubblewrap to write to."""
+        self._reader, writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        return writer
+
+    def close(self) -> None:
+        """Read what is left. May be called twice."""
+        self._read()
+        if self._reader is not None:
+            os.close(self._reader)
+            self._reader = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the first process inside, which leads the command's group; None: not begun."""
+        found = self._find("child-pid")
+        # Below 2 it would be everybody's group.
+        return found if found is not None and found > 1 else None
+
+    @property
+    def has_begun(self) -> bool:
+        """Was the command begun?"""
+        return self._find("exit-code") is not None
+
+    def _find(self, key: str) -> int | None:
+        self._read()
+        for line in self._said.splitlines():
+            with contextlib.suppress(ValueError):
+                value = json.loads(line).get(key)
+                if isinstance(value, int):
+                    return value
+        return None
+
+    def _read(self) -> None:
+        if self._reader is not None and len(self._said) < STATUS_BYTES_MAX:
+            with contextlib.suppress(BlockingIOError):
+                self._said += os.read(self._reader, STATUS_BYTES_MAX)
+
+
+def _open_plain(path: Path) -> int:
+    """A file to read from, and never what a link of that name points to. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{path} is no plain file")
+    return descriptor
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:

@@ -26,6 +26,7 @@ Attribution = Literal["task", "agent", "environment", "credential", "provider", 
 Expectation = Literal["fail", "pass", "any"]
 Verdict = Literal["pass", "fail", "unknown"]
 Phase = Literal["base", "head", "merged"]
+Isolation = Literal["preferred", "required"]
 
 
 class Holding(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +108,10 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     change: ChangeRef | None = None
     labels: dict[str, str] = msgspec.field(default_factory=dict)
     touches: tuple[str, ...] = ()
+    #: "required": never without a sandbox.
+    isolation: Isolation = "preferred"
+    #: Its commands may use the network from inside the sandbox.
+    network: bool = False
 
     @property
     def attempt(self) -> int:

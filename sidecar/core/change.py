@@ -9,6 +9,8 @@ from sidecar.core import assignment, cut
 # What fits in one line of a log.
 SUBJECT_BYTES_MAX = 72
 WIP_PREFIX = "wip: "
+# Of a message that an agent wrote: it travels as an argument, and the system bounds those at 128 KiB.
+MESSAGE_BYTES_MAX = 32 * 1024
 # Of the task's instructions in a body: the rest can be read at the task.
 WHY_BYTES_MAX = 8 * 1024
 
@@ -60,7 +62,7 @@ def has_trailers(message: str, wanted: Iterable[str]) -> bool:
 def with_trailers(message: str, wanted: Iterable[str]) -> str:
     """The message with the missing ones added; a wip subject loses its mark, for the work is finished now."""
     wanted = tuple(wanted)
-    text = message.strip().removeprefix(WIP_PREFIX) or "change"
+    text = cut.head(message.strip().removeprefix(WIP_PREFIX), MESSAGE_BYTES_MAX) or "change"
     paragraphs = text.split("\n\n")
     last = paragraphs[-1].splitlines()
     if len(paragraphs) > 1 and all(_is_trailer(line) for line in last):

@@ -24,6 +24,12 @@ _TABLE: tuple[tuple[str, Attribution, re.Pattern[str]], ...] = (
         ),
     ),
     ("REPOSITORY_NOT_TRUSTED", "environment", _any(r"detected dubious ownership")),
+    (
+        # A tree that leads into a git folder or out of the working tree. Asked again, it says the same.
+        "REPOSITORY_UNSAFE",
+        "environment",
+        _any(r"invalid path '|is beyond a symbolic link|malformed (?:mode|tree)|empty filename in tree"),
+    ),
     ("DISK_LOW", "agent", _any(r"no space left on device|disk quota exceeded|unable to write .* file")),
     (
         "FETCH_FAILED",
@@ -33,7 +39,7 @@ _TABLE: tuple[tuple[str, Attribution, re.Pattern[str]], ...] = (
             r"no route to host|the remote end hung up|early eof|unable to access|returned error: [45]\d\d",
             r"not a git repository|does not appear to be a git repository|does not exist|repository '.*' not found",
             r"repository not found|couldn't find remote ref|could not read from remote repository",
-            r"transport '.*' not allowed|unable to find remote helper",
+            r"transport '.*' not allowed|unable to find remote helper|invalid refspec",
         ),
     ),
 )

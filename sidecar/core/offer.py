@@ -26,6 +26,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     kinds: tuple[Kind, ...] = ("work",)
     #: Names of repositories ("repos/{repo}"); empty: any.
     repos: tuple[str, ...] = ()
+    #: Commands are confined; tried at the start.
+    sandbox: bool = False
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -49,6 +51,8 @@ def refusal(offer: Offer, self_test: SelfTest | None, assignment: Assignment, *,
     repo = assignment.repo.name if assignment.repo is not None else None
     if repo is not None and offer.repos and repo not in offer.repos:
         return Refusal("WRONG_REPO", f"{repo} is not worked on here")
+    if assignment.isolation == "required" and not offer.sandbox:
+        return Refusal("NO_SANDBOX", "the task demands a sandbox, and there is none here")
     if assignment.kind in WITHOUT_EXECUTOR:
         return None
     if assignment.executor and assignment.executor not in offer.executors:

@@ -53,6 +53,12 @@ class Fake:
 
     async def execute(self, job: Job) -> ExecutorResult:
         """Play the script of this attempt and round."""
+        if job.task.isolation == "required":
+            raise fault.Fault(
+                "scripts are played by the sidecar itself, outside of any sandbox, and the task demands one",
+                reason="NO_SANDBOX",
+                attribution="agent",
+            )
         return await _Play(job).to_end(steps_of(job.task.command, attempt=job.task.attempt, round_=job.round))
 
     async def probe(self) -> Finding:

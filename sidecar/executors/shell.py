@@ -67,8 +67,15 @@ def result_of(ended: process.Ended, job: Job) -> ExecutorResult:
             reason="SILENT", attribution="task", evidence=evidence,
         )  # fmt: skip
     if ended.exit_code != 0:
-        how = f"exit code {ended.exit_code}" if ended.exit_code > 0 else f"signal {-ended.exit_code}"
+        how = _how(ended.exit_code)
         raise fault.Fault(
             f"the command ended with {how}", reason="COMMAND_FAILED", attribution="task", evidence=evidence
         )
     return ExecutorResult(summary=cut.last_line(ended.output.text, MESSAGE_BYTES_MAX), tokens=0)
+
+
+def _how(exit_code: int) -> str:
+    if exit_code < 0:
+        return f"signal {-exit_code}"
+    # A shell, and the sandbox, say of a process that a signal ended: 128 and its number.
+    return f"exit code {exit_code}" + (f", as after signal {exit_code - 128}" if 128 < exit_code <= 128 + 64 else "")

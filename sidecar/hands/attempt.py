@@ -97,10 +97,11 @@ class Attempt:
     ) -> process.Ended:
         """Run a child within the attempt's own deadline; its output goes to the log and to who watches.
 
-        Raises Stopped when the session stopped the attempt meanwhile.
+        Confined where this machine has a sandbox. Raises Stopped when the session stopped the attempt meanwhile,
+        Fault when it may not run unconfined.
         """
         self.checkpoint()
-        ended = await self.tools.launcher.run(
+        ended = await self._run(
             process.Order(
                 argv=argv,
                 cwd=cwd,
@@ -125,6 +126,13 @@ class Attempt:
             size_bytes=self._log.size_bytes,
             truncated=self._log.dropped_bytes > 0,
         )
+
+    async def _run(self, order: process.Order) -> process.Ended:
+        confinement = self.tools.workspaces.confinement
+        confinement.refuse_without(required=self.task.isolation == "required")
+        if not confinement.is_on:
+            return await self.tools.launcher.run(order)
+        return await confinement.run(order, repo=self.task.repo, network=self.task.network)
 
     def _take(self, text: str) -> None:
         self._log.feed(text.encode(errors="replace"))

@@ -94,6 +94,7 @@ class Handwork:
 
     async def submit(self, path: Path) -> Outcome:
         """Check the committed tree and push it. NotDone means that nothing was pushed and nothing need be reported."""
+        await self._tools.workspaces.confinement.start()
         space = self._open(path)
         attempt = Attempt(self._tools, space.place.task, Control())
         try:
@@ -190,7 +191,7 @@ class Handwork:
         # The file could have been copied with its folder: the tree is where we are, and `verify` compares its pointer.
         place = msgspec.structs.replace(place, tree=str(_absolute(path)))
         cache = self._tools.workspaces.cache(repo)
-        return Workspace(self._tools.workspaces.git, cache, self._settings.work_dir, place)
+        return Workspace(self._tools.workspaces.keeper, cache, place)
 
     async def _count(self, space: Workspace, span: str) -> int:
         return int((await space.git.run("rev-list", "--count", span, cwd=space.cache.path)).line)

@@ -81,7 +81,12 @@ class _Merge:
         workspaces = self._attempt.tools.workspaces
         async with workspaces.detached(self._cache, base, f"{self._task.holding}.merge") as tree:
             self._attempt.phase("merge")
-            merged = await self._merge(tree, base)
+            try:
+                merged = await self._merge(tree, base)
+            except fault.Fault as error:
+                if error.reason == "REPOSITORY_UNSAFE":  # main was checked out well: it is what the change brings
+                    error.attribution = "task"
+                raise
             await self._check(tree, base, merged)
             self._attempt.phase("push")
             await self._cache.push(merged, self._main)

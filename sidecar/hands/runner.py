@@ -81,6 +81,11 @@ class Runner:
         """The tiers that some executor serves, sorted."""
         return tuple(sorted({tier for executor in self._tools.executors for tier in executor.tiers}))
 
+    @property
+    def has_sandbox(self) -> bool:
+        """Are commands confined? False until `start`."""
+        return self._tools.workspaces.confinement.is_on
+
     async def run(self, assignment: Assignment, control: Control) -> Outcome:
         """Run one holding to its end. Raises nothing but CancelledError."""
         attempt = Attempt(self._tools, assignment, control)
@@ -124,6 +129,7 @@ class Runner:
             if not self._ready:
                 await self._launcher.start_guard()
                 await self._tools.workspaces.remove_stale_locks()
+                await self._tools.workspaces.confinement.start()
                 self._ready = True
 
     async def close(self) -> None:

@@ -19,7 +19,7 @@ async def run(attempt: Attempt) -> Done:
     if task.delivery != "none":
         raise fault.Fault("a change cannot be delivered without a repo", reason="REPO_MISSING", attribution="task")
     attempt.phase("workspace")
-    folder = tools.workspaces.scratch(task.holding)
+    folder = await tools.workspaces.scratch(task.holding)
     try:
         variables = workspace.environment(task, _contract(attempt, folder), agent=tools.agent)
         attempt.phase("execute")

@@ -9,6 +9,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 
 from kit import errors
+from sidecar.child.sandbox import PROBE
 from sidecar.core import cut
 from sidecar.core.selftest import Finding, SelfTest
 from sidecar.hands.attempt import Tools
@@ -34,6 +35,7 @@ class Probes:
     async def run(self) -> SelfTest:
         """Try everything, one after the other."""
         machine = [await self._try("git", self._git()), await self._try("disk", self._disk()), self._clock()]
+        machine.append(await self._try(PROBE, self._tools.workspaces.confinement.probe()))
         hands = [await self._try(f"executor:{each.name}", each.probe()) for each in self._tools.executors]
         return SelfTest.of((*machine, *hands), ended_at=self._tools.clock.now())
 

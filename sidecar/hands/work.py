@@ -21,6 +21,7 @@ from sidecar.executors.base import Executor, ExecutorResult, Job
 from sidecar.hands.attempt import Attempt
 from sidecar.hands.verify import Subject, red, run_checks
 from sidecar.repo import workspace
+from sidecar.repo.git import NO_SUBMODULES
 from sidecar.repo.workspace import Workspace
 
 log = logs.get(__name__)
@@ -137,7 +138,7 @@ class _Work:
         while True:
             await asyncio.sleep(self._attempt.tools.settings.progress_every_s)
             with suppress(fault.Fault):  # the worker may be in the middle of a git command of its own
-                changed = await git.run("status", "--porcelain=v1", cwd=tree)
+                changed = await git.run("status", "--porcelain=v1", *NO_SUBMODULES, cwd=tree)
                 commits = await git.run("rev-list", "--count", f"{self._space.place.start_sha}..HEAD", cwd=tree)
                 self._attempt.progress(files_changed=len(changed.stdout.splitlines()), commits=int(commits.line or 0))
 
@@ -146,6 +147,7 @@ class _Work:
         attempt, space = self._attempt, self._space
         attempt.phase("commit")
         space.verify()
+        await space.gather()
         unmerged = await space.unmerged_paths()
         if unmerged:
             raise fault.MergeConflict("a merge was left unfinished in the worktree", unmerged)
@@ -219,6 +221,7 @@ async def check_change(space: Workspace) -> None:
         raise fault.Fault(f"the work does not build on its base {base[:12]}", reason="BASE_LOST", attribution="task")
     if await git.tree("HEAD", cwd=space.tree) == await git.tree(base, cwd=space.tree):
         raise fault.Fault("nothing was changed", reason="NO_CHANGE", attribution="task")
+    await space.check_size()
     embedded = await space.embedded_repositories()
     if embedded:
         raise fault.Fault(

@@ -16,7 +16,6 @@ import fcntl
 import hashlib
 import os
 import re
-import shutil
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -24,7 +23,7 @@ from pathlib import Path
 from sidecar.child import process
 from sidecar.core import fault, git_fault
 from sidecar.core.assignment import RepoAccess
-from sidecar.repo import git
+from sidecar.repo import box, discard, git
 
 # How often a file lock held by another process is tried again.
 LOCK_RETRY_S = 0.1
@@ -157,8 +156,11 @@ class Cache:
 
     async def remove_tree(self, path: Path) -> None:
         """Remove a working tree with everything in it: only what is pushed or recorded. Call with the cache locked."""
-        await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+        await discard.discard(self._git.launcher, path)
         await self._git.run("worktree", "prune", "--expire=now", cwd=self.path)
+        for left in sorted((self.path.parent.parent / box.FOLDER / self.path.stem).glob("*")):
+            if not (self.path / "worktrees" / left.name).exists():
+                await discard.discard(self._git.launcher, left)
 
     async def _ensure(self) -> None:
         if not (self.path / "HEAD").exists():

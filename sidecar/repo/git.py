@@ -1,12 +1,15 @@
 """The git binary, with a deadline on every call and every failure read for whose fault it is.
 
 Our own calls run no hooks of any repository, start no background maintenance, follow no submodules, sign nothing and
-ask nothing. Secrets are never in an address, in an argument or in the environment of an agent: the machine's own
+ask nothing. Of the machine owner's configuration they see how to reach and prove themselves to a remote, and who
+commits; no filter, no driver, no alias of it: a repository would choose by its `.gitattributes` when those run, and on
+what. Secrets are never in an address, in an argument or in the environment of an agent: the machine's own
 credential helpers and ssh agent serve them to git alone.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +19,15 @@ from sidecar.core import fault, git_fault
 # Listings and shas; a diff asks for what it keeps.
 STDOUT_BYTES_MAX = 4 * 1024 * 1024
 
+# git would run `git status` inside each submodule, under that one's configuration.
+NO_SUBMODULES = ("--ignore-submodules=all",)
+
 _OVERRIDES = (
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
+    "core.attributesFile=/dev/null",
+    # Larger files are streamed, and told of without their text: a diff of one must not fill the memory.
+    "core.bigFileThreshold=16m",
     "core.quotePath=false",
     "core.pager=cat",
     "gc.auto=0",
@@ -35,6 +44,13 @@ _OVERRIDES = (
     "advice.detachedHead=false",
     "merge.renames=true",
 )
+
+
+# What our own commands take over of the owner's configuration.
+_OWNERS_SECTIONS = frozenset({"credential", "http", "https", "url", "ssh", "user", "author", "committer", "safe"})
+_OWNERS_KEYS = frozenset({"core.sshcommand", "core.askpass", "core.gitproxy"})
+# The environment of a process has a bound; nobody's settings for reaching remotes come near this.
+OWNERS_COUNT_MAX = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +83,13 @@ class Git:
         self._work_dir = work_dir
         self._environment = environment.for_git()
         self._identity: dict[str, str] | None = None
+        self._who = ("", "")
+        self._owners: dict[str, str] | None = None
+
+    @property
+    def launcher(self) -> process.Launcher:
+        """What its commands are started with."""
+        return self._launcher
 
     async def run(
         self,
@@ -78,6 +101,7 @@ class Git:
         timeout_s: float | None = None,
         accept: tuple[int, ...] = (0,),
         stdout_bytes_max: int = STDOUT_BYTES_MAX,
+        stdin: Path | None = None,
     ) -> Said:
         """One command. Raises Fault when its exit code is not in `accept`, Stopped when `stop` came first.
 
@@ -89,7 +113,7 @@ class Git:
             process.Order(
                 argv=("git", *(part for setting in _OVERRIDES for part in ("-c", setting)), *arguments),
                 cwd=cwd,
-                environment={**self._environment, **await self.identity()},
+                environment={**await self._variables(), **await self.identity()},
                 timeout_s=bound_s,
                 stop=stop,
                 kill_grace_s=1.0,
@@ -97,6 +121,7 @@ class Git:
                 tail_bytes_max=0,
                 separate_stderr=True,
                 kill_leftovers=False,
+                stdin=stdin,
             )
         )
         if ended.cause == "stopped":
@@ -122,29 +147,59 @@ class Git:
     async def identity(self) -> dict[str, str]:
         """Who commits, as environment variables; empty when the machine's owner has set that up."""
         if self._identity is None:
-            ended = await self._launcher.run(
-                process.Order(
-                    argv=("git", "config", "--get", "user.email"),
-                    cwd=self._work_dir,
-                    environment=self._environment,
-                    timeout_s=self._timeout_s,
-                    separate_stderr=True,
-                    kill_leftovers=False,
-                )
-            )
+            found = [await self._setting("user.name"), await self._setting("user.email")]
             name, email = f"agentcom {self._agent}", f"{self._agent}@agentcom.invalid"
-            missing = not (ended.succeeded and ended.output.text.strip())
+            self._who = (found[0] or name, found[1] or email)
             self._identity = (
-                {
+                {}
+                if found[1]
+                else {
                     "GIT_AUTHOR_NAME": name,
                     "GIT_AUTHOR_EMAIL": email,
                     "GIT_COMMITTER_NAME": name,
                     "GIT_COMMITTER_EMAIL": email,
                 }
-                if missing
-                else {}
             )
         return self._identity
+
+    async def who(self) -> tuple[str, str]:
+        """The name and the address that commits are made with."""
+        await self.identity()
+        return self._who
+
+    async def _setting(self, key: str) -> str:
+        ended = await self._query("config", "--get", key)
+        return ended.output.text.strip() if ended.succeeded else ""
+
+    async def _variables(self) -> dict[str, str]:
+        """The environment of our commands, with what they take over of the owner's configuration."""
+        if self._owners is None:
+            settings: list[tuple[str, str]] = []
+            for scope in ("--system", "--global"):
+                ended = await self._query("config", "--includes", scope, "--list", "-z")
+                if ended.succeeded:
+                    settings += _settings(ended.output.text)
+            taken = [pair for pair in settings if _is_taken_over(pair[0])][:OWNERS_COUNT_MAX]
+            self._owners = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+            # In the environment and not in a file: a header with a token must not lie about in a copy.
+            self._owners["GIT_CONFIG_COUNT"] = str(len(taken))
+            for number, (key, value) in enumerate(taken):
+                self._owners[f"GIT_CONFIG_KEY_{number}"] = key
+                self._owners[f"GIT_CONFIG_VALUE_{number}"] = value
+        return {**self._environment, **self._owners}
+
+    async def _query(self, *arguments: str) -> process.Ended:
+        """A question about the owner's configuration, which a command of ours would not see."""
+        return await self._launcher.run(
+            process.Order(
+                argv=("git", *arguments),
+                cwd=self._work_dir,
+                environment=self._environment,
+                timeout_s=self._timeout_s,
+                separate_stderr=True,
+                kill_leftovers=False,
+            )
+        )
 
     async def sha(self, revision: str, *, cwd: Path) -> str:
         """The commit that `revision` names; empty when there is none."""
@@ -162,5 +217,15 @@ class Git:
 
     async def is_dirty(self, *, cwd: Path) -> bool:
         """Is anything changed or new (and not ignored) in the working tree?"""
-        said = await self.run("status", "--porcelain=v1", "--untracked-files=normal", cwd=cwd)
+        said = await self.run("status", "--porcelain=v1", "--untracked-files=normal", *NO_SUBMODULES, cwd=cwd)
         return bool(said.stdout)
+
+
+def _settings(text: str) -> list[tuple[str, str]]:
+    """The pairs of `git config --list -z`; a key without a value means true."""
+    pairs = (entry.partition("\n") for entry in text.split("\0") if entry)
+    return [(key, value if newline else "true") for key, newline, value in pairs]
+
+
+def _is_taken_over(key: str) -> bool:
+    return key.partition(".")[0].lower() in _OWNERS_SECTIONS or key.lower() in _OWNERS_KEYS

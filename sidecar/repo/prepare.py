@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,9 +12,10 @@ from kit import logs
 from sidecar.child import process
 from sidecar.core import assignment, fault
 from sidecar.core.assignment import RepoAccess
-from sidecar.repo import git, hook, workspace
+from sidecar.repo import discard, git, hook, workspace
 from sidecar.repo.cache import Cache
-from sidecar.repo.workspace import Place, Workspace
+from sidecar.repo.confine import Confinement
+from sidecar.repo.workspace import Keeper, Place, Workspace
 from sidecar.settings import RunnerSettings
 
 log = logs.get(__name__)
@@ -27,6 +26,8 @@ class Workspaces:
 
     def __init__(self, git_: git.Git, settings: RunnerSettings, agent: str) -> None:
         self.git = git_
+        self.confinement = Confinement(git_, settings)
+        self.keeper = Keeper(git=git_, settings=settings, confinement=self.confinement)
         self._settings = settings
         self._work_dir = settings.work_dir
         self._agent = agent
@@ -71,7 +72,7 @@ class Workspaces:
         place = workspace.read_place(workspace.place_file(self._work_dir, holding))
         if place is None or place.task.repo is None or not workspace.is_plain_folder(Path(place.tree)):
             return None
-        return Workspace(self.git, self.cache(place.task.repo), self._work_dir, place)
+        return Workspace(self.keeper, self.cache(place.task.repo), place)
 
     @asynccontextmanager
     async def detached(self, cache: Cache, sha: str, name: str) -> AsyncIterator[Path]:
@@ -97,17 +98,17 @@ class Workspaces:
             if count:
                 log.warning("cache.unlocked", cache=folder.name, count=count)
 
-    def scratch(self, holding: assignment.Holding) -> Path:
+    async def scratch(self, holding: assignment.Holding) -> Path:
         """An empty folder for a task without a repository. Raises Fault on a full disk."""
         workspace.check_disk(self._work_dir, self._settings.disk_free_bytes_min)
         path = self._work_dir / "scratch" / str(holding)
-        shutil.rmtree(path, ignore_errors=True)
+        await discard.discard(self.git.launcher, path)
         path.mkdir(parents=True)
         return path
 
     async def remove_scratch(self, holding: assignment.Holding) -> None:
         """Remove what `scratch` made."""
-        await asyncio.to_thread(shutil.rmtree, self._work_dir / "scratch" / str(holding), ignore_errors=True)
+        await discard.discard(self.git.launcher, self._work_dir / "scratch" / str(holding))
 
     async def _add(self, cache: Cache, task: assignment.Assignment, path: Path, base: str) -> Workspace:
         branch = workspace.branch_name(self._agent, task.holding.task)
@@ -122,7 +123,7 @@ class Workspaces:
         place = Place(task=task, tree=str(path), git_dir=git_dir, branch=branch, base_sha=base, start_sha=base)
         workspace.write_place(self._work_dir, place)
         hook.write(self._work_dir, task.holding, branch, Path(git_dir))
-        return Workspace(self.git, cache, self._work_dir, place)
+        return Workspace(self.keeper, cache, place)
 
     async def _fetch_wip(self, cache: Cache, task: assignment.Assignment, stop: process.StopOrder | None) -> str:
         """The commit with the unfinished work of the attempt before; empty when there is none to be had."""
@@ -151,7 +152,7 @@ class Workspaces:
         start = await self.git.sha("HEAD", cwd=opened.tree)
         place = msgspec.structs.replace(place, start_sha=start)
         workspace.write_place(self._work_dir, place)
-        return Workspace(self.git, opened.cache, self._work_dir, place)
+        return Workspace(self.keeper, opened.cache, place)
 
     async def _salvage(self, task: assignment.Assignment) -> None:
         """Save what earlier attempts at this task left here, so that this one can have the branch's name."""

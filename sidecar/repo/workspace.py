@@ -9,17 +9,21 @@ attempt on this machine. What an agent did to the worktree's own git folder is n
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from kit import logs
 from sidecar.core import assignment, change, contract, fault
-from sidecar.repo import git, hook
+from sidecar.repo import box, git, hook, nested, oversize, staging
 from sidecar.repo.cache import Cache
+from sidecar.repo.confine import Confinement
+from sidecar.settings import RunnerSettings
 
 log = logs.get(__name__)
 
@@ -42,14 +46,25 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     start_sha: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeper:
+    """What every workspace of one sidecar shares."""
+
+    git: git.Git
+    settings: RunnerSettings
+    confinement: Confinement
+
+
 class Workspace:
     """One worktree, for as long as its attempt lasts."""
 
-    def __init__(self, git_: git.Git, cache: Cache, work_dir: Path, place: Place) -> None:
-        self.git = git_
+    def __init__(self, keeper: Keeper, cache: Cache, place: Place) -> None:
+        self.git = keeper.git
         self.cache = cache
         self.place = place
-        self._work_dir = work_dir
+        self._keeper = keeper
+        self._work_dir = keeper.settings.work_dir
+        self._unmerged: tuple[str, ...] = ()
 
     @property
     def tree(self) -> Path:
@@ -72,15 +87,38 @@ class Workspace:
         for name in ("index.lock", "HEAD.lock"):  # of a git command that was killed; its processes are dead
             (Path(self.place.git_dir) / name).unlink(missing_ok=True)
 
-    async def commit(self, message: str) -> str:
-        """Commit everything that is changed or new; returns the tip, new or not."""
+    async def gather(self) -> None:
+        """Make the tree fit for our git, then take over what confined commands committed and staged. Raises Fault."""
+        await asyncio.to_thread(nested.clear, self.tree)
+        await self._take_over()
+
+    async def _take_over(self) -> None:
+        settings, tip = self._keeper.settings, await self.git.sha("HEAD", cwd=self.tree)
+        bounds = box.Bounds(start_sha=tip, change_bytes_max=settings.change_bytes_max, timeout_s=settings.git_timeout_s)
+        taken = await self._keeper.confinement.take(self.tree, bounds)
+        if taken is None:
+            return
+        self._unmerged = taken.unmerged
+        await self._import(taken)
+        if taken.head and taken.head != tip:
+            await self.git.run("reset", "--quiet", "--mixed", taken.head, cwd=self.tree, action="take over the commits")
+        if taken.index:
+            await self.git.run("read-tree", taken.index, cwd=self.tree, action="take over what is staged")
+        # The next command starts from what is ours by then.
+        await self._keeper.confinement.forget(self.tree)
+
+    async def commit(self, message: str, *, lenient: bool = False) -> str:
+        """Commit everything that is changed or new; returns the tip, new or not. Raises Fault.
+
+        Lenient: what a change may not hold is left out (files too large) or kept as plain files (repositories).
+        """
         self.verify()
         top = (await self.git.run("rev-parse", "--show-toplevel", cwd=self.tree)).line
         if not _is_same(Path(top), self.tree):
             raise fault.Fault(
                 f"the worktree's root is {top}, not its own folder", reason="WORKTREE_BROKEN", attribution="task"
             )
-        await self.git.run("add", "--all", cwd=self.tree, action="stage the changes")
+        await staging.stage(self.git, self.tree, self._keeper.settings, lenient=lenient)
         staged = await self.git.run("diff", "--cached", "--quiet", cwd=self.tree, accept=(0, 1))
         if staged.exit_code or await self._is_merging():
             await self.git.run(
@@ -91,13 +129,43 @@ class Workspace:
 
     async def unmerged_paths(self) -> tuple[str, ...]:
         """Paths that a merge left in conflict."""
-        said = await self.git.run("diff", "--name-only", "--diff-filter=U", cwd=self.tree)
-        return tuple(said.stdout.splitlines())
+        said = await self.git.run("diff", "-z", "--name-only", "--diff-filter=U", *git.NO_SUBMODULES, cwd=self.tree)
+        return self._unmerged + tuple(path for path in said.stdout.split("\0") if path)
 
     async def embedded_repositories(self) -> tuple[str, ...]:
         """Repositories inside the working tree that the change would record as links to nowhere."""
-        said = await self.git.run("diff", "--raw", "--no-renames", self.place.base_sha, "HEAD", cwd=self.tree)
-        return tuple(line.partition("\t")[2] for line in said.stdout.splitlines() if line.startswith(":000000 160000"))
+        said = await self.git.run("diff", "-z", "--raw", "--no-renames", self.place.base_sha, "HEAD", cwd=self.tree)
+        # Two entries for each path: ":modes shas status", then the path itself, whatever is in its name.
+        entries = said.stdout.split("\0")
+        return tuple(path for told, path in zip(entries[::2], entries[1::2], strict=False) if _is_new_link(told))
+
+    async def check_size(self) -> None:
+        """See that no commit of the change brings a file that is too large. Raises Fault."""
+        await oversize.check_commits(
+            self.git, self.tree, span=f"{self.place.base_sha}..HEAD", bytes_max=self._keeper.settings.file_bytes_max
+        )
+
+    async def _import(self, taken: box.Taken) -> None:
+        """Take the objects in, each hashed and checked; then nothing that they speak of may be missing."""
+        bytes_max = self._keeper.settings.change_bytes_max + box.PACK_OVERHEAD_BYTES
+        try:
+            await self.git.run(
+                "index-pack", "--stdin", "--strict", f"--max-input-size={bytes_max}",
+                cwd=self.cache.path, stdin=taken.pack, action="take over the commits",
+            )  # fmt: skip
+            for tip in filter(None, (taken.head, taken.index)):
+                await self.git.run(
+                    "rev-list", "--objects", "--quiet", tip, "--not", self.place.base_sha,
+                    cwd=self.cache.path, action="look through the commits",
+                )  # fmt: skip
+        except (fault.Fault, OSError) as error:
+            evidence = error.evidence if isinstance(error, fault.Fault) else str(error)
+            if "maximum allowed size" in evidence:
+                raise box.too_large(self._keeper.settings.change_bytes_max) from error
+            raise fault.Fault(
+                f"the commits of the task are refused: {error}", reason="COMMITS_REFUSED", attribution="task",
+                evidence=evidence,
+            ) from error  # fmt: skip
 
     async def amend_trailers(self) -> str:
         """See that the tip carries the task's trailers; returns the tip."""
@@ -144,7 +212,14 @@ class Workspace:
         Raises Fault when it could not be pushed; then it is recorded in the cache under the same ref.
         """
         self._restore()
-        tip = await self.commit(change.commit_message(self.place.task, agent=agent, unfinished=True))
+        await asyncio.to_thread(nested.clear, self.tree)
+        try:
+            await self._take_over()
+        except fault.Fault as error:
+            # Its commits are lost then; the files as they lie in the tree are not.
+            log.warning("commits.lost", task=self.place.task.holding.task, reason=error.reason, message=error.message)
+        message = change.commit_message(self.place.task, agent=agent, unfinished=True)
+        tip = await self.commit(message, lenient=True)
         base = self.place.base_sha
         if await self.git.tree(tip, cwd=self.tree) == await self.git.tree(base, cwd=self.tree):
             return ""
@@ -160,15 +235,17 @@ class Workspace:
             await self.cache.remove_tree(self.tree)
             await self.git.run("branch", "--quiet", "-D", place.branch, cwd=self.cache.path, accept=(0, 1))
         hook.remove(self._work_dir, place.task.holding)
+        shutil.rmtree(contract_folder(self._work_dir, place.task.holding), ignore_errors=True)
         place_file(self._work_dir, place.task.holding).unlink(missing_ok=True)
 
     def write_contract(self) -> Path:
         """Write the task's contract into the tree, outside git; returns its path."""
         place = self.place
         folder = self.tree / CONTRACT_FOLDER
-        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        taken = folder.is_symlink() or (folder.exists() and not folder.is_dir())
+        if taken or is_plain_folder(folder / CONTRACT_FILE):
             # The repository has a link or a file of that name: writing through it could hit anything on the machine.
-            folder = self._work_dir / "contracts" / str(place.task.holding)
+            folder = contract_folder(self._work_dir, place.task.holding)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / CONTRACT_FILE
         path.unlink(missing_ok=True)
@@ -193,6 +270,10 @@ class Workspace:
         return (Path(self.place.git_dir) / "MERGE_HEAD").exists()
 
 
+def _is_new_link(told: str) -> bool:
+    return told.startswith(":000000 160000 ")
+
+
 def wip_ref(holding: assignment.Holding) -> str:
     """Where unfinished work of an attempt goes."""
     return f"refs/agentcom/wip/{holding.task}/{holding.generation}"
@@ -201,6 +282,11 @@ def wip_ref(holding: assignment.Holding) -> str:
 def branch_name(agent: str, task: str) -> str:
     """The branch of a task: the same for every attempt of one agent, so that a second push is seen."""
     return f"agentcom/{agent}/{task}"
+
+
+def contract_folder(work_dir: Path, holding: assignment.Holding) -> Path:
+    """Where the contract is written when the repository leaves no place for it."""
+    return work_dir / box.CONTRACTS / str(holding)
 
 
 def place_file(work_dir: Path, holding: assignment.Holding) -> Path:

@@ -91,6 +91,10 @@ class Conversation:
                 group.create_task(self._watch_cut(), name="stream.watch")
                 await self._talk(stream, group)
         except BaseExceptionGroup as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # A group that has errors drops the cancel that came with them (until Python 3.13).
+                raise asyncio.CancelledError from error
             end = cause_of(error)
             if end is None:
                 raise

@@ -106,6 +106,7 @@ class Holdings:
                 continue
             if problem is None:
                 self.slots.step(assignment.holding, Step.WRITE)
+                log.debug("holding.taken", **_fields(assignment.holding))
             else:
                 self._drop(assignment.holding)
         self._begin_ready()
@@ -134,6 +135,7 @@ class Holdings:
         entry = self.slots.get(holding)
         if entry is None or entry.phase is not Phase.FINISHED:
             return
+        log.debug("holding.settled", **_fields(holding), reason=reason)
         try:
             self._journal.note(Closed(holding, reason))
         except errors.Exhausted as problem:  # it is told once more after a restart, which the hub bears

@@ -51,7 +51,7 @@ class SessionSettings:
     host: str = ""
     #: Full jitter from 0 to base * 2^n, at most the cap; from the start again after a stream that held `healthy_s`.
     reconnect_base_s: float = 1.0
-    reconnect_cap_s: float = 60.0
+    reconnect_cap_s: float = 8.0
     healthy_s: float = 10.0
     #: A hub that takes the stream and says nothing is left again.
     welcome_timeout_s: float = 20.0
@@ -90,13 +90,16 @@ class Session:
         settings: SessionSettings,
         *,
         dial: Callable[[], grpc.aio.Channel],
-        metadata: tuple[tuple[str, str], ...],
+        metadata: Callable[[], tuple[tuple[str, str], ...]],
         worker: Worker,
         journal: Journal,
         load: Callable[[int], agent_pb2.Load],
         time: clock.Clock,
         rng: random.Random,
+        is_nobody_there: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
+        """`is_nobody_there` asks for the hub (knock.py); without it silence is all that there is to go by."""
+        self._is_nobody_there = is_nobody_there
         self._settings = settings
         self._dial = dial
         self._metadata = metadata
@@ -175,6 +178,19 @@ class Session:
         self.drain(reason)
         self._halted.set()
 
+    async def look_for_hub(self) -> None:
+        """Count a refused connection as a word from the hub: where nobody listens none can have given our work away.
+
+        And the hub that comes next lets no lease pass before a whole one is over. Done after each try that failed, for
+        it may be back a moment later and not yet reached; and when the lease is over, for the next try may be far.
+        """
+        if not len(self.holdings.slots) or self._is_nobody_there is None:
+            return
+        asked_at = self._time.monotonic()
+        if await self._is_nobody_there():
+            log.debug("hub.absent", holdings=len(self.holdings.slots))
+            self._desk.lease.heard(asked_at)
+
     def check_lease(self) -> None:
         """Stop all work when the hub was silent for too long. Called when the lease may be over."""
         if self._desk.lease.ran_out(self._time.monotonic()):
@@ -186,7 +202,7 @@ class Session:
     # Connecting and coming back.
 
     async def _connect(self) -> None:
-        await self._first(self._tested.wait(), self._hurry.wait())
+        await self._first(self._tested.wait, self._hurry.wait)
         attempt = 0
         while self.state is not State.STOPPED:
             self._step(Event.CONNECT)
@@ -198,7 +214,7 @@ class Session:
             # away a sidecar whose hub has just come back. A fresh one really tries.
             wire = self._dial()
             try:
-                end = await self._conversation.run(agent_service_pb2_grpc.AgentServiceStub(wire), self._metadata)
+                end = await self._conversation.run(agent_service_pb2_grpc.AgentServiceStub(wire), self._metadata())
             finally:
                 self._conversation = None
                 await wire.close()
@@ -211,6 +227,8 @@ class Session:
             self._changed()
             healthy = self._time.monotonic() - began >= self._settings.healthy_s
             attempt = 0 if healthy else attempt
+            if isinstance(end.problem, errors.Unavailable):
+                await self.look_for_hub()
             await self._pause(end, attempt)
             attempt += 1
 
@@ -262,6 +280,8 @@ class Session:
     async def _watch_lease(self) -> None:
         while True:
             self._leased.clear()
+            if self._desk.lease.left_s(self._time.monotonic()) == 0.0:
+                await self.look_for_hub()
             self.check_lease()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._desk.lease.left_s(self._time.monotonic())):
@@ -272,7 +292,7 @@ class Session:
         await self._drained.wait()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain_timeout_s):
-                await self._first(self._halted.wait(), self.holdings.quiet())
+                await self._first(self._halted.wait, self.holdings.quiet)
         self.holdings.stop_all("DRAIN")
         await self._quiet_within(self._settings.stop_timeout_s)
         await asyncio.sleep(self._settings.farewell_timeout_s)
@@ -286,7 +306,7 @@ class Session:
             async with asyncio.timeout(seconds):
                 await self.holdings.quiet()
 
-    async def _first(self, *waits: Awaitable[object]) -> None:
+    async def _first(self, *waits: Callable[[], Awaitable[object]]) -> None:
         """Return when one of them has."""
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_wait(wait)) for wait in waits]
@@ -300,5 +320,5 @@ class Session:
             log.debug("session.changed", before=before.value, after=self.state.value, event_name=event.value)
 
 
-async def _wait(awaitable: Awaitable[object]) -> None:
-    await awaitable
+async def _wait(until: Callable[[], Awaitable[object]]) -> None:
+    await until()  # made here: a task that is cancelled before its first step would leave it unawaited

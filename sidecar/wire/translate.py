@@ -161,6 +161,8 @@ def _assignment(
         change=None if change is None else _change(change),
         labels=dict(spec.labels),
         touches=tuple(spec.touches),
+        isolation="required" if spec.policy.isolation == task_pb2.Policy.ISOLATION_REQUIRED else "preferred",
+        network=spec.policy.network,
     )
 
 
@@ -360,6 +362,7 @@ def to_offer(offered: Offer) -> agent_pb2.Offer:
         kinds=sorted({_KIND_NUMBERS[kind] for kind in offered.kinds}),
         slots=offered.slots,
         repos=sorted(set(offered.repos)),
+        sandbox=offered.sandbox,
     )
 
 

@@ -102,6 +102,12 @@ ROWS: list[tuple[str, dict[str, object], list[str]]] = [
     ("HubService/ListTokens", {"page_token": "garbage"}, ["page_token"]),
     ("HubService/RevokeToken", {"name": "act_secret"}, ["name"]),
     ("HubService/WatchEvents", {"position": -2}, ["position"]),
+    ("HubService/ForgiveViolator", {}, ["principal"]),
+    ("HubService/VerifyStore", {"backup": "backups/../../etc"}, ["backup"]),
+    ("HubService/ListBackups", {"page_size": -1}, ["page_size"]),
+    ("HubService/ListEvents", {"page_size": -1, "subject": "x" * 201}, ["page_size", "subject"]),
+    ("HubService/ListEvents", {"page_token": "garbage"}, ["page_token"]),
+    ("AgentService/RotateAgentToken", {"name": "agents/a", "grace": {"seconds": 604_801}}, ["grace"]),
     ("GoalService/ListGoals", {"page_size": -1}, ["page_size"]),
     ("GoalService/ListChanges", {"page_size": -1}, ["page_size"]),
     ("GoalService/WatchGoals", {"position": -2}, ["position"]),
@@ -122,7 +128,13 @@ ROWS: list[tuple[str, dict[str, object], list[str]]] = [
     ("TaskService/ListTasks", {"filter": "state = DEAD AND state = QUEUED"}, ["filter"]),
 ]
 
-NOTHING_TO_GET_WRONG = {"HubService/GetHub", "HubService/GetStats", "HubService/ResumeHub"}
+NOTHING_TO_GET_WRONG = {
+    f"HubService/{method}"
+    for method in (
+        "ListViolators", "GetHub", "GetStats", "ResumeHub", "GetCaller", "ListAlerts", "CreateBackup", "CompactStore",
+        "DiagnoseHub",
+    )
+}  # fmt: skip
 METHODS = {f"{service.name}/{method.name}": method for service in app.SERVICES for method in service.methods}
 
 

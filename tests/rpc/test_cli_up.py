@@ -74,7 +74,8 @@ async def test_up_runs_a_hub_and_a_sidecar_until_ctrl_c_and_leaves_nothing(tmp_p
 async def test_a_second_ctrl_c_stops_what_runs_and_the_hub_learns_of_it(tmp_path: Path):
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "cli", "up", "--dir", str(tmp_path), "--agent", "tester"),
-        env=environment(),
+        # Its command tells through a pipe outside of its working folder that it runs.
+        env=environment(AGENTCOM_SIDECAR_SANDBOX_MODE="off"),
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,
     )

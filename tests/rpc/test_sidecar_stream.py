@@ -20,7 +20,7 @@ from sidecar.wire import stream
 from sidecar.wire.journal import Journal
 from sidecar.wire.session import End, Session, SessionSettings
 from tests.support import attach
-from tests.support.attach import PATIENCE_S, Hands, Hub, Line, holding, proto
+from tests.support.attach import PATIENCE_S, Hands, Hub, Line, holding, proto, unavailable
 
 SETTINGS = SessionSettings(
     agent="builder",
@@ -45,6 +45,8 @@ class Rig:
     port: int
     folder: Path
     rng: random.Random
+    #: What a knock at the hub's door finds.
+    is_nobody_there: bool = False
     hands: Hands = field(default_factory=Hands)
     clock: ManualClock = field(default_factory=ManualClock)
 
@@ -57,12 +59,13 @@ class Rig:
             session = Session(
                 settings,
                 dial=lambda: attach.connect(self.port),
-                metadata=channel.token_metadata("act_x", channel.Address("127.0.0.1", self.port)),
+                metadata=lambda: channel.token_metadata("act_x", channel.Address("127.0.0.1", self.port)),
                 worker=self.hands,
                 journal=journal,
                 load=lambda held: agent_pb2.Load(holdings=held),
                 time=self.clock,
                 rng=self.rng,
+                is_nobody_there=self.knock,
             )
             task = asyncio.create_task(session.run())
             try:
@@ -75,6 +78,9 @@ class Rig:
         finally:
             await wire.close()
             journal.close()
+
+    async def knock(self) -> bool:
+        return self.is_nobody_there
 
 
 @dataclass
@@ -460,6 +466,44 @@ async def test_without_a_word_from_the_hub_for_one_lease_all_work_is_stopped_and
         while (report := await line.report()).WhichOneof("outcome") != "failed":
             pass
         assert report.failed.stopped
+
+
+async def test_where_no_hub_is_the_work_goes_on_for_none_can_have_given_it_away(rig):
+    async with rig.sidecar() as sidecar:
+        line = await attached(rig, lease_s=30)
+        line.assign(holding(1))
+        await line.report()
+        _, control = await rig.hands.begun()
+        rig.is_nobody_there = True
+        for _ in range(3):
+            rig.clock.advance(30)
+            await sidecar.session.look_for_hub()
+            sidecar.session.check_lease()
+            assert not control.stop.is_set()
+        rig.is_nobody_there = False
+        rig.clock.advance(30)
+        await sidecar.session.look_for_hub()
+        sidecar.session.check_lease()
+        assert control.stop.reason == "LEASE_RAN_OUT", "a hub that is there and silent may have given it away"
+
+
+async def test_a_try_that_finds_nobody_counts_for_the_lease_so_that_a_hub_that_is_just_back_is_not_too_late(rig):
+    async with rig.sidecar() as sidecar:
+        line = await attached(rig, lease_s=30)
+        line.assign(holding(1))
+        await line.report()
+        _, control = await rig.hands.begun()
+        rig.clock.advance(29)
+        rig.is_nobody_there = True
+        line.fail(unavailable())
+        line = await rig.hub.line()  # the next try: a hub is there again, and has not said anything yet
+        rig.is_nobody_there = False
+        rig.clock.advance(29)
+        sidecar.session.check_lease()
+        assert not control.stop.is_set()
+        rig.clock.advance(2)
+        sidecar.session.check_lease()
+        assert control.stop.reason == "LEASE_RAN_OUT"
 
 
 async def test_each_word_of_the_hub_renews_the_lease(rig):

@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+from hub.store import migrate
 from hub.store.lmdb import LmdbStore
 from kit import errors, logs
 from tests.store.build import NOW, spec, task, task_id
@@ -72,8 +73,24 @@ async def full_disk(folder: Path) -> None:
     await store.close()
 
 
+async def migrate_and_hang(folder: Path) -> None:
+    """Write half of what the step from version 1 writes, say so, and wait for the end."""
+    step = migrate.STEPS[1]
+
+    def half(kv):
+        count = step(kv)
+        print("in the middle", flush=True)
+        signal.pause()
+        return count
+
+    migrate.STEPS[1] = half
+    LmdbStore.open(folder)
+
+
 if __name__ == "__main__":
     logs.configure()
     asyncio.run(
-        {"write_for_ever": write_for_ever, "hold": hold, "full_disk": full_disk}[sys.argv[1]](Path(sys.argv[2]))
+        {"write_for_ever": write_for_ever, "hold": hold, "full_disk": full_disk, "migrate_and_hang": migrate_and_hang}[
+            sys.argv[1]
+        ](Path(sys.argv[2]))
     )

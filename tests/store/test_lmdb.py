@@ -17,7 +17,7 @@ import lmdb
 import pytest
 
 from hub.core.task import State
-from hub.store import codec, keys
+from hub.store import codec, keys, migrate
 from hub.store.lmdb import LmdbStore
 from kit import errors
 from tests.store.build import NOW, changed, filed, spec, task, task_id
@@ -169,11 +169,11 @@ async def test_a_newer_schema_is_refused_and_not_touched(tmp_path: Path, lmdb_op
     raw_edit(tmp_path / "store", lambda txn: txn.put(keys.SCHEMA, b"agentcom store 7"))
     data = tmp_path / "store" / "data.mdb"
     before = data.read_bytes()
-    with pytest.raises(errors.IllegalState, match="version 7, this hub knows up to 1") as caught:
+    with pytest.raises(errors.IllegalState, match=f"version 7, this hub knows up to {migrate.VERSION}") as caught:
         lmdb_open()
     assert caught.value.reason == "STORE_NEWER"
     assert data.read_bytes() == before
-    raw_edit(tmp_path / "store", lambda txn: txn.put(keys.SCHEMA, b"agentcom store 1"))
+    raw_edit(tmp_path / "store", lambda txn: txn.put(keys.SCHEMA, b"agentcom store 2"))
     await lmdb_open().close()
 
 

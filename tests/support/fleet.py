@@ -41,7 +41,13 @@ FINAL = frozenset({SUCCEEDED, DEAD, Task.STATE_CANCELLED})
 
 #: A pace at which losses are noticed soon and two busy cores still keep it.
 BRISK = {"engine_lease_s": 4.0, "engine_heartbeat_s": 0.5, "engine_sweep_s": 0.5}
-SIDECAR = {"timeout_reconnect_base_s": 0.05, "timeout_reconnect_cap_s": 0.5, "timeout_kill_grace_s": 0.5}
+# Commands of these tests signal through files outside of their working tree; those of the sandbox turn it on.
+SIDECAR = {
+    "timeout_reconnect_base_s": 0.05,
+    "timeout_reconnect_cap_s": 0.5,
+    "timeout_kill_grace_s": 0.5,
+    "sandbox_mode": "off",
+}
 
 
 class Fleet:
@@ -53,6 +59,8 @@ class Fleet:
         self.address = ""
         self.hub: Process | None = None
         self.sidecars: dict[str, Process] = {}
+        #: Bound of each wait below.
+        self.patience_s = PATIENCE_S
         self._hub_settings: dict[str, object] = {}
         self._processes: list[Process] = []
         self._channel: grpc.aio.Channel | None = None
@@ -82,7 +90,7 @@ class Fleet:
         more = ("--slots", str(slots), "--executors", executors)
         process = await Process.start(
             f"sidecar {agent}",
-            [sys.executable, "-m", "sidecar", *words, *more],
+            [*self._command("sidecar"), *words, *more],
             log=self.root / f"{agent}.log",
             environment=_environment("SIDECAR", {**SIDECAR, **settings}),
         )
@@ -167,9 +175,10 @@ class Fleet:
     # Waiting
 
     async def until_tasks(
-        self, names: Iterable[str], states: int | Iterable[int] = SUCCEEDED, *, patience_s: float = PATIENCE_S
+        self, names: Iterable[str], states: int | Iterable[int] = SUCCEEDED, *, patience_s: float | None = None
     ) -> dict[str, task_pb2.Task]:
         """Return the tasks when each is in one of `states`; one that ends otherwise fails the test at once."""
+        patience_s = self.patience_s if patience_s is None else patience_s
         wanted = {states} if isinstance(states, int) else set(states)
         names, seen = list(names), dict[str, task_pb2.Task]()
         watch = self.tasks.WatchTasks(
@@ -197,27 +206,28 @@ class Fleet:
         """The first `count` events of a type (about a subject) behind a position, when there are so many."""
         found: list[event_pb2.Event] = []
         try:
-            async with asyncio.timeout(PATIENCE_S), self._follow(position, type_) as events:
+            async with asyncio.timeout(self.patience_s), self._follow(position, type_) as events:
                 async for event in events:
                     if event.type == type_ and subject in ("", event.subject):
                         found.append(event)
                     if len(found) == count:
                         return found
         except TimeoutError:
-            raise AssertionError(f"after {PATIENCE_S:.0f} s {len(found)} of {count} {type_} {subject}") from None
+            raise AssertionError(f"after {self.patience_s:.0f} s {len(found)} of {count} {type_} {subject}") from None
         raise AssertionError("the watch ended by itself")
 
     async def until_agent(self, agent: str, state: int) -> agent_pb2.Agent:
         """Return an agent when it is in that state. It is asked for: some of its states come without an event."""
         newest = agent_pb2.Agent()
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(self.patience_s):
                 while newest.state != state:
                     await asyncio.sleep(LOOK_EVERY_S)
                     with contextlib.suppress(errors.NotFound):
                         newest = await self.agent(agent)
         except TimeoutError:
-            raise AssertionError(f"after {PATIENCE_S:.0f} s agents/{agent} is still {newest}") from None
+            told = agent_pb2.Agent.State.Name(newest.state)
+            raise AssertionError(f"after {self.patience_s:.0f} s agents/{agent} is still {told}") from None
         return newest
 
     async def position(self) -> int:
@@ -228,7 +238,7 @@ class Fleet:
         """Every event so far, oldest first."""
         last = await self.position()
         found: list[event_pb2.Event] = []
-        async with asyncio.timeout(PATIENCE_S), self._follow(-1) as events:
+        async with asyncio.timeout(self.patience_s), self._follow(-1) as events:
             async for event in events:
                 found.append(event)
                 if event.position >= last:
@@ -238,18 +248,22 @@ class Fleet:
     @contextlib.asynccontextmanager
     async def _follow(self, position: int, prefix: str = "") -> AsyncIterator[AsyncIterator[event_pb2.Event]]:
         request = hub_service_pb2.WatchEventsRequest(position=position, type_prefix=prefix)
-        watch = self.hubs.WatchEvents(request, timeout=PATIENCE_S + 5)
+        watch = self.hubs.WatchEvents(request, timeout=self.patience_s + 5)
         try:
             yield (message.event async for message in watch if message.HasField("event"))
         finally:
             watch.cancel()
+
+    def _command(self, node: str) -> list[str]:
+        """How a node's program is begun."""
+        return [sys.executable, "-m", node]
 
     async def _run_hub(self, listen: str) -> None:
         file = self.data / "hub.addr"
         file.unlink(missing_ok=True)  # one that a killed hub left would be taken for this one's
         self.hub = await Process.start(
             "hub",
-            [sys.executable, "-m", "hub", "--listen", listen, "--data", str(self.data)],
+            [*self._command("hub"), "--listen", listen, "--data", str(self.data)],
             log=self.root / "hub.log",
             environment=_environment("HUB", self._hub_settings),
         )

@@ -13,6 +13,7 @@ from typing import Any
 
 from kit import clock
 from sidecar.child.control import Control
+from sidecar.child.sandbox import SandboxSettings
 from sidecar.core.assignment import Assignment, Check, Done, Holding, NotDone
 from sidecar.hands.runner import Runner
 from sidecar.settings import RunnerSettings
@@ -48,6 +49,8 @@ def settings(work_dir: Path, **changed: Any) -> RunnerSettings:
         git_network_timeout_s=20.0,
         lock_timeout_s=20.0,
         disk_free_bytes_min=1,
+        # Most tests signal through files outside of the working tree; those of the sandbox turn it on.
+        sandbox=SandboxSettings(mode="off"),
     )
     return replace(base, **changed)
 
@@ -118,3 +121,9 @@ def start(*argv: str, cwd: Path, environment: Mapping[str, str] | None = None) -
             yield process
         finally:
             process.kill()
+
+
+def confined(work_dir: Path, **changed: Any) -> Runner:
+    """A runner that runs nothing without a sandbox."""
+    caches = changed.pop("caches", ())
+    return runner(work_dir, sandbox=SandboxSettings(mode="required", caches=caches), **changed)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from dashboard import config as dashboard_config
 from hub import config as hub_config
 from kit import goalfile
 from sidecar import config as sidecar_config
@@ -26,3 +28,26 @@ def test_the_configurations_are_taken():
     assert hub.token_required
     sidecar = sidecar_config.load(DEPLOY / "examples" / "sidecar.toml", environment={})
     assert sidecar.hub.address == hub.server.listen
+
+
+#: What must be set for a file to be taken at all, where a default alone is not enough.
+KINDS = {
+    "hub": lambda file: hub_config.load(file, {}),
+    "sidecar": lambda file: sidecar_config.load(file, environment={}),
+    "dashboard": lambda file: dashboard_config.load(file, {}),
+}
+
+
+@pytest.mark.parametrize("node", KINDS)
+def test_the_generated_configuration_changes_nothing_and_neither_do_its_lines_without_their_signs(
+    node: str, tmp_path: Path
+):
+    text = (DEPLOY / "config" / f"{node}.toml").read_text()
+    edited = tmp_path / "edited.toml"
+    edited.write_text(re.sub(r"(?m)^# ([a-z_]+ = .*?)(?<!# absent)$", r"\1", text))
+    assert len(edited.read_text()) < len(text), "there are lines to take the sign from"
+    files = (None, DEPLOY / "config" / f"{node}.toml", edited)
+    # A default path may begin with "~", which reading a file makes a folder.
+    plain, whole, bare = [repr(KINDS[node](file)).replace("'~/", f"'{Path.home()}/") for file in files]
+    assert whole == plain
+    assert bare == plain

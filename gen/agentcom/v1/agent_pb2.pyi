@@ -33,8 +33,11 @@ class Offer(_message.Message):
     KINDS_FIELD_NUMBER: _builtins.int
     SLOTS_FIELD_NUMBER: _builtins.int
     REPOS_FIELD_NUMBER: _builtins.int
+    SANDBOX_FIELD_NUMBER: _builtins.int
     slots: _builtins.int
     """How many tasks it holds at once."""
+    sandbox: _builtins.bool
+    """It runs commands in a sandbox, which was tried at the start."""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Labels, for example "python" or "gpu"."""
@@ -64,10 +67,11 @@ class Offer(_message.Message):
         kinds: _abc.Iterable[_task_pb2.TaskKind.ValueType] | None = ...,
         slots: _builtins.int = ...,
         repos: _abc.Iterable[_builtins.str] | None = ...,
+        sandbox: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "executors", b"executors", "kinds", b"kinds", "repos", b"repos", "slots", b"slots", "tiers", b"tiers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "executors", b"executors", "kinds", b"kinds", "repos", b"repos", "sandbox", b"sandbox", "slots", b"slots", "tiers", b"tiers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,10 +25,11 @@ _sym_db = _symbol_database.Default()
 from agentcom.v1 import agent_pb2 as agentcom_dot_v1_dot_agent__pb2
 from agentcom.v1 import attach_pb2 as agentcom_dot_v1_dot_attach__pb2
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61gentcom/v1/agent_service.proto\x12\x0b\x61gentcom.v1\x1a\x17\x61gentcom/v1/agent.proto\x1a\x18\x61gentcom/v1/attach.proto\x1a\x1b\x62uf/validate/validate.proto\x1a google/protobuf/field_mask.proto\"\xbe\x01\n\x12\x45nrollAgentRequest\x12\x37\n\x08\x61gent_id\x18\x01 \x01(\tB%\xbaH\"r \x18?2\x1c^([a-z0-9][a-z0-9-]{0,62})?$\x12\x1a\n\x08join_key\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1d\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x34\n\nrequest_id\x18\x04 \x01(\tB \xbaH\x1dr\x1b\x18@2\x17^([0-9a-zA-Z-]{8,64})?$\"G\n\x13\x45nrollAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.agentcom.v1.Agent\x12\r\n\x05token\x18\x02 \x01(\t\"H\n\x0fGetAgentRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xbaH$r\"2 ^agents/[a-z0-9][a-z0-9-]{0,62}$\"5\n\x10GetAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.agentcom.v1.Agent\"g\n\x11ListAgentsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x18\n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"Q\n\x12ListAgentsResponse\x12\"\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x12.agentcom.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"x\n\x12UpdateAgentRequest\x12)\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.agentcom.v1.AgentB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\"8\n\x13UpdateAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.agentcom.v1.Agent\"J\n\x11\x44rainAgentRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xbaH$r\"2 ^agents/[a-z0-9][a-z0-9-]{0,62}$\"7\n\x12\x44rainAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.agentcom.v1.Agent\"K\n\x12ResumeAgentRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xbaH$r\"2 ^agents/[a-z0-9][a-z0-9-]{0,62}$\"8\n\x13ResumeAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.agentcom.v1.Agent\"b\n\x12\x44\x65leteAgentRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xbaH$r\"2 ^agents/[a-z0-9][a-z0-9-]{0,62}$\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\"\x15\n\x13\x44\x65leteAgentResponse\"P\n\x17RotateAgentTokenRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xbaH$r\"2 ^agents/[a-z0-9][a-z0-9-]{0,62}$\")\n\x18RotateAgentTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t2\xe5\x05\n\x0c\x41gentService\x12P\n\x0b\x45nrollAgent\x12\x1f.agentcom.v1.EnrollAgentRequest\x1a .agentcom.v1.EnrollAgentResponse\x12G\n\x08GetAgent\x12\x1c.agentcom.v1.GetAgentRequest\x1a\x1d.agentcom.v1.GetAgentResponse\x12M\n\nListAgents\x12\x1e.agentcom.v1.ListAgentsRequest\x1a\x1f.agentcom.v1.ListAgentsResponse\x12P\n\x0bUpdateAgent\x12\x1f.agentcom.v1.UpdateAgentRequest\x1a .agentcom.v1.UpdateAgentResponse\x12M\n\nDrainAgent\x12\x1e.agentcom.v1.DrainAgentRequest\x1a\x1f.agentcom.v1.DrainAgentResponse\x12P\n\x0bResumeAgent\x12\x1f.agentcom.v1.ResumeAgentRequest\x1a .agentcom.v1.ResumeAgentResponse\x12P\n\x0b\x44\x65leteAgent\x12\x1f.agentcom.v1.DeleteAgentRequest\x1a .agentcom.v1.DeleteAgentResponse\x12_\n\x10RotateAgentToken\x12$.agentcom.v1.RotateAgentTokenRequest\x1a%.agentcom.v1.RotateAgentTokenResponse\x12\x45\n\x06\x41ttach\x12\x1a.agentcom.v1.AttachRequest\x1a\x1b.agentcom.v1.AttachResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61gentcom/v1/agent_service.proto\x12\x0b\x61gentcom.v1\x1a\x17\x61gentcom/v1/agent.proto\x1a\x18\x61gentcom/v1/attach.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\"\xbe\x01\n\x12\x45nrollAgentRequest\x12\x37\n\x08\x61gent_id\x18\x01 \x01(\tB%\xbaH\"r \x18?2\x1c^([a-z0-9][a-z0-9-]{0,62})?$\x12\x1a\n\x08join_key\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1d\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x34\n\nrequest_id\x18\x04 \x01(\tB \xbaH\x1dr\x1b\x18@2\x17^([0-9a-zA-Z-]{8,64})?$\"G\n\x13\x45nrollAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.agentcom.v1.Agent\x12\r\n\x05token\x18\x02 \x01(\t\"H\n\x0fGetAgentRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xbaH$r\"2 ^agents/[a-z0-9][a-z0-9-]{0,62}$\"5\n\x10GetAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.agentcom.v1.Agent\"g\n\x11ListAgentsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x18\n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"Q\n\x12ListAgentsResponse\x12\"\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x12.agentcom.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"x\n\x12UpdateAgentRequest\x12)\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.agentcom.v1.AgentB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\"8\n\x13UpdateAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.agentcom.v1.Agent\"J\n\x11\x44rainAgentRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xbaH$r\"2 ^agents/[a-z0-9][a-z0-9-]{0,62}$\"7\n\x12\x44rainAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.agentcom.v1.Agent\"K\n\x12ResumeAgentRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xbaH$r\"2 ^agents/[a-z0-9][a-z0-9-]{0,62}$\"8\n\x13ResumeAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.agentcom.v1.Agent\"b\n\x12\x44\x65leteAgentRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xbaH$r\"2 ^agents/[a-z0-9][a-z0-9-]{0,62}$\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\"\x15\n\x13\x44\x65leteAgentResponse\"\x8a\x01\n\x17RotateAgentTokenRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xbaH$r\"2 ^agents/[a-z0-9][a-z0-9-]{0,62}$\x12\x38\n\x05grace\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xf5$2\x00\")\n\x18RotateAgentTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t2\xe5\x05\n\x0c\x41gentService\x12P\n\x0b\x45nrollAgent\x12\x1f.agentcom.v1.EnrollAgentRequest\x1a .agentcom.v1.EnrollAgentResponse\x12G\n\x08GetAgent\x12\x1c.agentcom.v1.GetAgentRequest\x1a\x1d.agentcom.v1.GetAgentResponse\x12M\n\nListAgents\x12\x1e.agentcom.v1.ListAgentsRequest\x1a\x1f.agentcom.v1.ListAgentsResponse\x12P\n\x0bUpdateAgent\x12\x1f.agentcom.v1.UpdateAgentRequest\x1a .agentcom.v1.UpdateAgentResponse\x12M\n\nDrainAgent\x12\x1e.agentcom.v1.DrainAgentRequest\x1a\x1f.agentcom.v1.DrainAgentResponse\x12P\n\x0bResumeAgent\x12\x1f.agentcom.v1.ResumeAgentRequest\x1a .agentcom.v1.ResumeAgentResponse\x12P\n\x0b\x44\x65leteAgent\x12\x1f.agentcom.v1.DeleteAgentRequest\x1a .agentcom.v1.DeleteAgentResponse\x12_\n\x10RotateAgentToken\x12$.agentcom.v1.RotateAgentTokenRequest\x1a%.agentcom.v1.RotateAgentTokenResponse\x12\x45\n\x06\x41ttach\x12\x1a.agentcom.v1.AttachRequest\x1a\x1b.agentcom.v1.AttachResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -65,38 +66,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETEAGENTREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
   _globals['_ROTATEAGENTTOKENREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_ROTATEAGENTTOKENREQUEST'].fields_by_name['name']._serialized_options = b'\272H$r\"2 ^agents/[a-z0-9][a-z0-9-]{0,62}$'
-  _globals['_ENROLLAGENTREQUEST']._serialized_start=163
-  _globals['_ENROLLAGENTREQUEST']._serialized_end=353
-  _globals['_ENROLLAGENTRESPONSE']._serialized_start=355
-  _globals['_ENROLLAGENTRESPONSE']._serialized_end=426
-  _globals['_GETAGENTREQUEST']._serialized_start=428
-  _globals['_GETAGENTREQUEST']._serialized_end=500
-  _globals['_GETAGENTRESPONSE']._serialized_start=502
-  _globals['_GETAGENTRESPONSE']._serialized_end=555
-  _globals['_LISTAGENTSREQUEST']._serialized_start=557
-  _globals['_LISTAGENTSREQUEST']._serialized_end=660
-  _globals['_LISTAGENTSRESPONSE']._serialized_start=662
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=743
-  _globals['_UPDATEAGENTREQUEST']._serialized_start=745
-  _globals['_UPDATEAGENTREQUEST']._serialized_end=865
-  _globals['_UPDATEAGENTRESPONSE']._serialized_start=867
-  _globals['_UPDATEAGENTRESPONSE']._serialized_end=923
-  _globals['_DRAINAGENTREQUEST']._serialized_start=925
-  _globals['_DRAINAGENTREQUEST']._serialized_end=999
-  _globals['_DRAINAGENTRESPONSE']._serialized_start=1001
-  _globals['_DRAINAGENTRESPONSE']._serialized_end=1056
-  _globals['_RESUMEAGENTREQUEST']._serialized_start=1058
-  _globals['_RESUMEAGENTREQUEST']._serialized_end=1133
-  _globals['_RESUMEAGENTRESPONSE']._serialized_start=1135
-  _globals['_RESUMEAGENTRESPONSE']._serialized_end=1191
-  _globals['_DELETEAGENTREQUEST']._serialized_start=1193
-  _globals['_DELETEAGENTREQUEST']._serialized_end=1291
-  _globals['_DELETEAGENTRESPONSE']._serialized_start=1293
-  _globals['_DELETEAGENTRESPONSE']._serialized_end=1314
-  _globals['_ROTATEAGENTTOKENREQUEST']._serialized_start=1316
-  _globals['_ROTATEAGENTTOKENREQUEST']._serialized_end=1396
-  _globals['_ROTATEAGENTTOKENRESPONSE']._serialized_start=1398
-  _globals['_ROTATEAGENTTOKENRESPONSE']._serialized_end=1439
-  _globals['_AGENTSERVICE']._serialized_start=1442
-  _globals['_AGENTSERVICE']._serialized_end=2183
+  _globals['_ROTATEAGENTTOKENREQUEST'].fields_by_name['grace']._loaded_options = None
+  _globals['_ROTATEAGENTTOKENREQUEST'].fields_by_name['grace']._serialized_options = b'\272H\013\252\001\010\"\004\010\200\365$2\000'
+  _globals['_ENROLLAGENTREQUEST']._serialized_start=195
+  _globals['_ENROLLAGENTREQUEST']._serialized_end=385
+  _globals['_ENROLLAGENTRESPONSE']._serialized_start=387
+  _globals['_ENROLLAGENTRESPONSE']._serialized_end=458
+  _globals['_GETAGENTREQUEST']._serialized_start=460
+  _globals['_GETAGENTREQUEST']._serialized_end=532
+  _globals['_GETAGENTRESPONSE']._serialized_start=534
+  _globals['_GETAGENTRESPONSE']._serialized_end=587
+  _globals['_LISTAGENTSREQUEST']._serialized_start=589
+  _globals['_LISTAGENTSREQUEST']._serialized_end=692
+  _globals['_LISTAGENTSRESPONSE']._serialized_start=694
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=775
+  _globals['_UPDATEAGENTREQUEST']._serialized_start=777
+  _globals['_UPDATEAGENTREQUEST']._serialized_end=897
+  _globals['_UPDATEAGENTRESPONSE']._serialized_start=899
+  _globals['_UPDATEAGENTRESPONSE']._serialized_end=955
+  _globals['_DRAINAGENTREQUEST']._serialized_start=957
+  _globals['_DRAINAGENTREQUEST']._serialized_end=1031
+  _globals['_DRAINAGENTRESPONSE']._serialized_start=1033
+  _globals['_DRAINAGENTRESPONSE']._serialized_end=1088
+  _globals['_RESUMEAGENTREQUEST']._serialized_start=1090
+  _globals['_RESUMEAGENTREQUEST']._serialized_end=1165
+  _globals['_RESUMEAGENTRESPONSE']._serialized_start=1167
+  _globals['_RESUMEAGENTRESPONSE']._serialized_end=1223
+  _globals['_DELETEAGENTREQUEST']._serialized_start=1225
+  _globals['_DELETEAGENTREQUEST']._serialized_end=1323
+  _globals['_DELETEAGENTRESPONSE']._serialized_start=1325
+  _globals['_DELETEAGENTRESPONSE']._serialized_end=1346
+  _globals['_ROTATEAGENTTOKENREQUEST']._serialized_start=1349
+  _globals['_ROTATEAGENTTOKENREQUEST']._serialized_end=1487
+  _globals['_ROTATEAGENTTOKENRESPONSE']._serialized_start=1489
+  _globals['_ROTATEAGENTTOKENRESPONSE']._serialized_end=1530
+  _globals['_AGENTSERVICE']._serialized_start=1533
+  _globals['_AGENTSERVICE']._serialized_end=2274
 # @@protoc_insertion_point(module_scope)

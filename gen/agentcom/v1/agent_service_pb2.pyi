@@ -6,6 +6,7 @@ The service of the agents: enrolment, care, and the stream that they work on."""
 from agentcom.v1 import agent_pb2 as _agent_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
@@ -382,16 +383,25 @@ class RotateAgentTokenRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    GRACE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required. "agents/{agent}"."""
+    @_builtins.property
+    def grace(self) -> _duration_pb2.Duration:
+        """How long the old token stays good beside the new one, so that the agent can change over while it works. Absent or 0:
+        it is void at once and the agent's session ends, for a token that has leaked. A token before the old one is void in
+        any case. At most a week.
+        """
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        grace: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -137,7 +137,7 @@ class AgentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RotateAgentToken(self, request, context):
-        """A new token; the old one is void at once.
+        """A new token; the old one is void at once, or after a time of grace.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

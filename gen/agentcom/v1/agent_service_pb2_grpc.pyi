@@ -49,7 +49,7 @@ class AgentServiceStub:
     DeleteAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteAgentRequest, _agent_service_pb2.DeleteAgentResponse]
     """Forgets it; its session ends, its holdings go back to the queue."""
     RotateAgentToken: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.RotateAgentTokenRequest, _agent_service_pb2.RotateAgentTokenResponse]
-    """A new token; the old one is void at once."""
+    """A new token; the old one is void at once, or after a time of grace."""
     Attach: _grpc.StreamStreamMultiCallable[_attach_pb2.AttachRequest, _attach_pb2.AttachResponse]
     """The stream that a sidecar works on. See attach.proto."""
 
@@ -73,7 +73,7 @@ class AgentServiceAsyncStub(AgentServiceStub):
     DeleteAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteAgentRequest, _agent_service_pb2.DeleteAgentResponse]  # type: ignore[assignment]
     """Forgets it; its session ends, its holdings go back to the queue."""
     RotateAgentToken: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.RotateAgentTokenRequest, _agent_service_pb2.RotateAgentTokenResponse]  # type: ignore[assignment]
-    """A new token; the old one is void at once."""
+    """A new token; the old one is void at once, or after a time of grace."""
     Attach: _aio.StreamStreamMultiCallable[_attach_pb2.AttachRequest, _attach_pb2.AttachResponse]  # type: ignore[assignment]
     """The stream that a sidecar works on. See attach.proto."""
 
@@ -142,7 +142,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.RotateAgentTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.RotateAgentTokenResponse, _abc.Awaitable[_agent_service_pb2.RotateAgentTokenResponse]]:
-        """A new token; the old one is void at once."""
+        """A new token; the old one is void at once, or after a time of grace."""
 
     @_abc_1.abstractmethod
     def Attach(

@@ -28,27 +28,35 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61gentcom/v1/hub.proto\x12\x0b\x61gentcom.v1\x1a\x17\x61gentcom/v1/agent.proto\x1a\x16\x61gentcom/v1/task.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\x03\n\x03Hub\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0b\n\x03uid\x18\x03 \x01(\t\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.agentcom.v1.Hub.State\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05store\x18\x06 \x01(\t\x12\x16\n\x0eschema_version\x18\x07 \x01(\x05\x12\x16\n\x0e\x65vent_position\x18\x08 \x01(\x03\x12\x31\n\x0elease_duration\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x14store_size_max_bytes\x18\n \x01(\x03\x12\x18\n\x10store_used_bytes\x18\x0b \x01(\x03\"W\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_SERVING\x10\x01\x12\x10\n\x0cSTATE_PAUSED\x10\x02\x12\x12\n\x0eSTATE_DRAINING\x10\x03\"\xb2\x06\n\x05Stats\x12+\n\x05tasks\x18\x01 \x03(\x0b\x32\x1c.agentcom.v1.Stats.TaskCount\x12-\n\x06\x61gents\x18\x02 \x03(\x0b\x32\x1d.agentcom.v1.Stats.AgentCount\x12\r\n\x05slots\x18\x03 \x01(\x05\x12\x12\n\nslots_used\x18\x04 \x01(\x05\x12\x30\n\roldest_queued\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fsubmitted_count\x18\x06 \x01(\x03\x12\x16\n\x0e\x61ssigned_count\x18\x07 \x01(\x03\x12\x17\n\x0f\x63ompleted_count\x18\x08 \x01(\x03\x12\x14\n\x0c\x66\x61iled_count\x18\t \x01(\x03\x12\x14\n\x0c\x66\x65nced_count\x18\n \x01(\x03\x12\x32\n\nqueue_wait\x18\x0b \x01(\x0b\x32\x1e.agentcom.v1.Stats.Percentiles\x12\x14\n\x0ctokens_spent\x18\x0c \x01(\x03\x12\x14\n\x0c\x63ommit_count\x18\r \x01(\x03\x12\x13\n\x0bwrite_count\x18\x0e \x01(\x03\x12\x1d\n\x15refused_request_count\x18\x0f \x01(\x03\x12\x15\n\rsession_count\x18\x10 \x01(\x05\x12\x15\n\radopted_count\x18\x11 \x01(\x03\x1a\x63\n\tTaskCount\x12&\n\x05state\x18\x01 \x01(\x0e\x32\x17.agentcom.v1.Task.State\x12\x1f\n\x04lane\x18\x02 \x01(\x0e\x32\x11.agentcom.v1.Lane\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\x1a\x44\n\nAgentCount\x12\'\n\x05state\x18\x01 \x01(\x0e\x32\x18.agentcom.v1.Agent.State\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x1a\x94\x01\n\x0bPercentiles\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12&\n\x03p50\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p99\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03max\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa3\x02\n\x05Token\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12!\n\x05scope\x18\x03 \x01(\x0e\x32\x12.agentcom.v1.Scope\x12\r\n\x05\x61gent\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x8b\x01\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSCOPE_ADMIN\x10\x01\x12\x12\n\x0eSCOPE_OPERATOR\x10\x02\x12\x13\n\x0fSCOPE_SUBMITTER\x10\x03\x12\x0f\n\x0bSCOPE_AGENT\x10\x04\x12\x10\n\x0cSCOPE_VIEWER\x10\x05\x12\x0e\n\nSCOPE_JOIN\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61gentcom/v1/hub.proto\x12\x0b\x61gentcom.v1\x1a\x17\x61gentcom/v1/agent.proto\x1a\x16\x61gentcom/v1/task.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd4\x03\n\x03Hub\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0b\n\x03uid\x18\x03 \x01(\t\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.agentcom.v1.Hub.State\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05store\x18\x06 \x01(\t\x12\x16\n\x0eschema_version\x18\x07 \x01(\x05\x12\x16\n\x0e\x65vent_position\x18\x08 \x01(\x03\x12\x31\n\x0elease_duration\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x14store_size_max_bytes\x18\n \x01(\x03\x12\x18\n\x10store_used_bytes\x18\x0b \x01(\x03\x12\x14\n\x0cstate_reason\x18\x0c \x01(\t\x12\x1d\n\x15\x65vent_position_oldest\x18\r \x01(\x03\"k\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_SERVING\x10\x01\x12\x10\n\x0cSTATE_PAUSED\x10\x02\x12\x12\n\x0eSTATE_DRAINING\x10\x03\x12\x12\n\x0eSTATE_DEGRADED\x10\x04\"\xb1\x07\n\x05Stats\x12+\n\x05tasks\x18\x01 \x03(\x0b\x32\x1c.agentcom.v1.Stats.TaskCount\x12-\n\x06\x61gents\x18\x02 \x03(\x0b\x32\x1d.agentcom.v1.Stats.AgentCount\x12\r\n\x05slots\x18\x03 \x01(\x05\x12\x12\n\nslots_used\x18\x04 \x01(\x05\x12\x30\n\roldest_queued\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fsubmitted_count\x18\x06 \x01(\x03\x12\x16\n\x0e\x61ssigned_count\x18\x07 \x01(\x03\x12\x17\n\x0f\x63ompleted_count\x18\x08 \x01(\x03\x12\x14\n\x0c\x66\x61iled_count\x18\t \x01(\x03\x12\x14\n\x0c\x66\x65nced_count\x18\n \x01(\x03\x12\x32\n\nqueue_wait\x18\x0b \x01(\x0b\x32\x1e.agentcom.v1.Stats.Percentiles\x12\x14\n\x0ctokens_spent\x18\x0c \x01(\x03\x12\x14\n\x0c\x63ommit_count\x18\r \x01(\x03\x12\x13\n\x0bwrite_count\x18\x0e \x01(\x03\x12\x1d\n\x15refused_request_count\x18\x0f \x01(\x03\x12\x15\n\rsession_count\x18\x10 \x01(\x05\x12\x15\n\radopted_count\x18\x11 \x01(\x03\x12\x1f\n\x17throttled_request_count\x18\x12 \x01(\x03\x12\x16\n\x0estore_degraded\x18\x13 \x01(\x08\x12/\n\x0b\x62\x61\x63kup_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x61lert_count\x18\x15 \x01(\x05\x1a\x63\n\tTaskCount\x12&\n\x05state\x18\x01 \x01(\x0e\x32\x17.agentcom.v1.Task.State\x12\x1f\n\x04lane\x18\x02 \x01(\x0e\x32\x11.agentcom.v1.Lane\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\x1a\x44\n\nAgentCount\x12\'\n\x05state\x18\x01 \x01(\x0e\x32\x18.agentcom.v1.Agent.State\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x1a\x94\x01\n\x0bPercentiles\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12&\n\x03p50\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p99\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03max\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa3\x02\n\x05Token\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12!\n\x05scope\x18\x03 \x01(\x0e\x32\x12.agentcom.v1.Scope\x12\r\n\x05\x61gent\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf3\x01\n\x08Violator\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12.\n\x05kinds\x18\x02 \x03(\x0b\x32\x1f.agentcom.v1.Violator.KindCount\x12-\n\tlast_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0clast_message\x18\x04 \x01(\t\x12\x35\n\x11refuse_until_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a(\n\tKindCount\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"\xde\x01\n\tDiagnosis\x12\r\n\x05probe\x18\x01 \x01(\t\x12/\n\x07verdict\x18\x02 \x01(\x0e\x32\x1e.agentcom.v1.Diagnosis.Verdict\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x04 \x01(\t\"p\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x0e\n\nVERDICT_OK\x10\x01\x12\x13\n\x0fVERDICT_WARNING\x10\x02\x12\x12\n\x0eVERDICT_FAILED\x10\x03\x12\x13\n\x0fVERDICT_UNKNOWN\x10\x04*\x8b\x01\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSCOPE_ADMIN\x10\x01\x12\x12\n\x0eSCOPE_OPERATOR\x10\x02\x12\x13\n\x0fSCOPE_SUBMITTER\x10\x03\x12\x0f\n\x0bSCOPE_AGENT\x10\x04\x12\x10\n\x0cSCOPE_VIEWER\x10\x05\x12\x0e\n\nSCOPE_JOIN\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'agentcom.v1.hub_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SCOPE']._serialized_start=1666
-  _globals['_SCOPE']._serialized_end=1805
+  _globals['_SCOPE']._serialized_start=2337
+  _globals['_SCOPE']._serialized_end=2476
   _globals['_HUB']._serialized_start=153
-  _globals['_HUB']._serialized_end=548
-  _globals['_HUB_STATE']._serialized_start=461
-  _globals['_HUB_STATE']._serialized_end=548
-  _globals['_STATS']._serialized_start=551
-  _globals['_STATS']._serialized_end=1369
-  _globals['_STATS_TASKCOUNT']._serialized_start=1049
-  _globals['_STATS_TASKCOUNT']._serialized_end=1148
-  _globals['_STATS_AGENTCOUNT']._serialized_start=1150
-  _globals['_STATS_AGENTCOUNT']._serialized_end=1218
-  _globals['_STATS_PERCENTILES']._serialized_start=1221
-  _globals['_STATS_PERCENTILES']._serialized_end=1369
-  _globals['_TOKEN']._serialized_start=1372
-  _globals['_TOKEN']._serialized_end=1663
+  _globals['_HUB']._serialized_end=621
+  _globals['_HUB_STATE']._serialized_start=514
+  _globals['_HUB_STATE']._serialized_end=621
+  _globals['_STATS']._serialized_start=624
+  _globals['_STATS']._serialized_end=1569
+  _globals['_STATS_TASKCOUNT']._serialized_start=1249
+  _globals['_STATS_TASKCOUNT']._serialized_end=1348
+  _globals['_STATS_AGENTCOUNT']._serialized_start=1350
+  _globals['_STATS_AGENTCOUNT']._serialized_end=1418
+  _globals['_STATS_PERCENTILES']._serialized_start=1421
+  _globals['_STATS_PERCENTILES']._serialized_end=1569
+  _globals['_TOKEN']._serialized_start=1572
+  _globals['_TOKEN']._serialized_end=1863
+  _globals['_VIOLATOR']._serialized_start=1866
+  _globals['_VIOLATOR']._serialized_end=2109
+  _globals['_VIOLATOR_KINDCOUNT']._serialized_start=2069
+  _globals['_VIOLATOR_KINDCOUNT']._serialized_end=2109
+  _globals['_DIAGNOSIS']._serialized_start=2112
+  _globals['_DIAGNOSIS']._serialized_end=2334
+  _globals['_DIAGNOSIS_VERDICT']._serialized_start=2222
+  _globals['_DIAGNOSIS_VERDICT']._serialized_end=2334
 # @@protoc_insertion_point(module_scope)

@@ -83,6 +83,8 @@ class Hub(_message.Message):
         """It takes submissions and reports, and assigns nothing. Survives a restart."""
         STATE_DRAINING: Hub._State.ValueType  # 3
         """It assigns nothing and refuses submissions; running work goes on. Ends with the process or ResumeHub."""
+        STATE_DEGRADED: Hub._State.ValueType  # 4
+        """The store failed its check and is open for reading only: nothing is written, submitted or assigned."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """Whether the hub hands out work."""
@@ -95,6 +97,8 @@ class Hub(_message.Message):
     """It takes submissions and reports, and assigns nothing. Survives a restart."""
     STATE_DRAINING: Hub.State.ValueType  # 3
     """It assigns nothing and refuses submissions; running work goes on. Ends with the process or ResumeHub."""
+    STATE_DEGRADED: Hub.State.ValueType  # 4
+    """The store failed its check and is open for reading only: nothing is written, submitted or assigned."""
 
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
@@ -107,6 +111,8 @@ class Hub(_message.Message):
     LEASE_DURATION_FIELD_NUMBER: _builtins.int
     STORE_SIZE_MAX_BYTES_FIELD_NUMBER: _builtins.int
     STORE_USED_BYTES_FIELD_NUMBER: _builtins.int
+    STATE_REASON_FIELD_NUMBER: _builtins.int
+    EVENT_POSITION_OLDEST_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Always "hub"."""
     version: _builtins.str
@@ -125,6 +131,10 @@ class Hub(_message.Message):
     """Bytes that the store may grow to."""
     store_used_bytes: _builtins.int
     """Bytes in use."""
+    state_reason: _builtins.str
+    """Why it is in this state, where that is not plain: who paused it and why, what is wrong with the store."""
+    event_position_oldest: _builtins.int
+    """Position of the oldest event that is still kept; 0: there is none. Older ones are gone by the retention."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When this process started to serve."""
@@ -147,10 +157,12 @@ class Hub(_message.Message):
         lease_duration: _duration_pb2.Duration | None = ...,
         store_size_max_bytes: _builtins.int = ...,
         store_used_bytes: _builtins.int = ...,
+        state_reason: _builtins.str = ...,
+        event_position_oldest: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease_duration", b"lease_duration", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_position", b"event_position", "lease_duration", b"lease_duration", "name", b"name", "schema_version", b"schema_version", "start_time", b"start_time", "state", b"state", "store", b"store", "store_size_max_bytes", b"store_size_max_bytes", "store_used_bytes", b"store_used_bytes", "uid", b"uid", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_position", b"event_position", "event_position_oldest", b"event_position_oldest", "lease_duration", b"lease_duration", "name", b"name", "schema_version", b"schema_version", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason", "store", b"store", "store_size_max_bytes", b"store_size_max_bytes", "store_used_bytes", b"store_used_bytes", "uid", b"uid", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -269,6 +281,10 @@ class Stats(_message.Message):
     REFUSED_REQUEST_COUNT_FIELD_NUMBER: _builtins.int
     SESSION_COUNT_FIELD_NUMBER: _builtins.int
     ADOPTED_COUNT_FIELD_NUMBER: _builtins.int
+    THROTTLED_REQUEST_COUNT_FIELD_NUMBER: _builtins.int
+    STORE_DEGRADED_FIELD_NUMBER: _builtins.int
+    BACKUP_TIME_FIELD_NUMBER: _builtins.int
+    ALERT_COUNT_FIELD_NUMBER: _builtins.int
     slots: _builtins.int
     """Slots of available agents, in all."""
     slots_used: _builtins.int
@@ -295,6 +311,12 @@ class Stats(_message.Message):
     """Sessions that are attached now."""
     adopted_count: _builtins.int
     """Holdings that were taken over at their old generation after a restart of the hub or of a stream."""
+    throttled_request_count: _builtins.int
+    """Requests refused because their caller asked too often or broke the rules too often, since the start of this process."""
+    store_degraded: _builtins.bool
+    """The store is open for reading only."""
+    alert_count: _builtins.int
+    """Alerts that are raised now."""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Stats.TaskCount]:
         """How many tasks there are in each state."""
@@ -310,6 +332,10 @@ class Stats(_message.Message):
     @_builtins.property
     def queue_wait(self) -> Global___Stats.Percentiles:
         """Time from queued to assigned, over the last assignments (at most 4096)."""
+
+    @_builtins.property
+    def backup_time(self) -> _timestamp_pb2.Timestamp:
+        """When the newest good backup was made; absent: there is none."""
 
     def __init__(
         self,
@@ -331,10 +357,14 @@ class Stats(_message.Message):
         refused_request_count: _builtins.int = ...,
         session_count: _builtins.int = ...,
         adopted_count: _builtins.int = ...,
+        throttled_request_count: _builtins.int = ...,
+        store_degraded: _builtins.bool = ...,
+        backup_time: _timestamp_pb2.Timestamp | None = ...,
+        alert_count: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_queued", b"oldest_queued", "queue_wait", b"queue_wait"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["backup_time", b"backup_time", "oldest_queued", b"oldest_queued", "queue_wait", b"queue_wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted_count", b"adopted_count", "agents", b"agents", "assigned_count", b"assigned_count", "commit_count", b"commit_count", "completed_count", b"completed_count", "failed_count", b"failed_count", "fenced_count", b"fenced_count", "oldest_queued", b"oldest_queued", "queue_wait", b"queue_wait", "refused_request_count", b"refused_request_count", "session_count", b"session_count", "slots", b"slots", "slots_used", b"slots_used", "submitted_count", b"submitted_count", "tasks", b"tasks", "tokens_spent", b"tokens_spent", "write_count", b"write_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted_count", b"adopted_count", "agents", b"agents", "alert_count", b"alert_count", "assigned_count", b"assigned_count", "backup_time", b"backup_time", "commit_count", b"commit_count", "completed_count", b"completed_count", "failed_count", b"failed_count", "fenced_count", b"fenced_count", "oldest_queued", b"oldest_queued", "queue_wait", b"queue_wait", "refused_request_count", b"refused_request_count", "session_count", b"session_count", "slots", b"slots", "slots_used", b"slots_used", "store_degraded", b"store_degraded", "submitted_count", b"submitted_count", "tasks", b"tasks", "throttled_request_count", b"throttled_request_count", "tokens_spent", b"tokens_spent", "write_count", b"write_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -397,3 +427,136 @@ class Token(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Token: _TypeAlias = Token  # noqa: Y015
+
+@_typing.final
+class Violator(_message.Message):
+    """A caller whose requests broke the rules. Kept in memory, since the start of this process."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class KindCount(_message.Message):
+        """Refusals of one kind."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KIND_FIELD_NUMBER: _builtins.int
+        COUNT_FIELD_NUMBER: _builtins.int
+        kind: _builtins.str
+        """UPPER_SNAKE: INVALID, GARBLED, TOO_LARGE, UNAUTHENTICATED, FORBIDDEN, RATE_LIMITED, PROTOCOL."""
+        count: _builtins.int
+        """How many."""
+        def __init__(
+            self,
+            *,
+            kind: _builtins.str = ...,
+            count: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "kind", b"kind"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    LAST_TIME_FIELD_NUMBER: _builtins.int
+    LAST_MESSAGE_FIELD_NUMBER: _builtins.int
+    REFUSE_UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    principal: _builtins.str
+    """Who: "tokens/{token}", "local", or "peer:{address}" for callers that no token was accepted from."""
+    last_message: _builtins.str
+    """What was wrong with the last one, without what the caller sent."""
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Violator.KindCount]:
+        """How many of its requests were refused, by kind."""
+
+    @_builtins.property
+    def last_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last one came."""
+
+    @_builtins.property
+    def refuse_until_time(self) -> _timestamp_pb2.Timestamp:
+        """Everything it asks is refused until then; absent: it is not."""
+
+    def __init__(
+        self,
+        *,
+        principal: _builtins.str = ...,
+        kinds: _abc.Iterable[Global___Violator.KindCount] | None = ...,
+        last_time: _timestamp_pb2.Timestamp | None = ...,
+        last_message: _builtins.str = ...,
+        refuse_until_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_time", b"last_time", "refuse_until_time", b"refuse_until_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "last_message", b"last_message", "last_time", b"last_time", "principal", b"principal", "refuse_until_time", b"refuse_until_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Violator: _TypeAlias = Violator  # noqa: Y015
+
+@_typing.final
+class Diagnosis(_message.Message):
+    """One thing that was looked at when the hub was examined."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Verdict:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Diagnosis._Verdict.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        VERDICT_UNSPECIFIED: Diagnosis._Verdict.ValueType  # 0
+        """Never used."""
+        VERDICT_OK: Diagnosis._Verdict.ValueType  # 1
+        """All is well."""
+        VERDICT_WARNING: Diagnosis._Verdict.ValueType  # 2
+        """It works, and will not for ever."""
+        VERDICT_FAILED: Diagnosis._Verdict.ValueType  # 3
+        """It does not work."""
+        VERDICT_UNKNOWN: Diagnosis._Verdict.ValueType  # 4
+        """It could not be looked at."""
+
+    class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
+        """What looking at a thing came to."""
+
+    VERDICT_UNSPECIFIED: Diagnosis.Verdict.ValueType  # 0
+    """Never used."""
+    VERDICT_OK: Diagnosis.Verdict.ValueType  # 1
+    """All is well."""
+    VERDICT_WARNING: Diagnosis.Verdict.ValueType  # 2
+    """It works, and will not for ever."""
+    VERDICT_FAILED: Diagnosis.Verdict.ValueType  # 3
+    """It does not work."""
+    VERDICT_UNKNOWN: Diagnosis.Verdict.ValueType  # 4
+    """It could not be looked at."""
+
+    PROBE_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    probe: _builtins.str
+    """What: "store.records", "store.chain", "store.readers", "disk", "clock", "configuration", "backups", "loops", ..."""
+    verdict: Global___Diagnosis.Verdict.ValueType
+    """What it came to."""
+    message: _builtins.str
+    """One sentence: what was found, with its figure."""
+    advice: _builtins.str
+    """One sentence: what to do; empty: nothing."""
+    def __init__(
+        self,
+        *,
+        probe: _builtins.str = ...,
+        verdict: Global___Diagnosis.Verdict.ValueType = ...,
+        message: _builtins.str = ...,
+        advice: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "message", b"message", "probe", b"probe", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Diagnosis: _TypeAlias = Diagnosis  # noqa: Y015

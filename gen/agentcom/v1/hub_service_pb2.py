@@ -22,13 +22,16 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from agentcom.v1 import alert_pb2 as agentcom_dot_v1_dot_alert__pb2
+from agentcom.v1 import backup_pb2 as agentcom_dot_v1_dot_backup__pb2
 from agentcom.v1 import event_pb2 as agentcom_dot_v1_dot_event__pb2
 from agentcom.v1 import hub_pb2 as agentcom_dot_v1_dot_hub__pb2
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61gentcom/v1/hub_service.proto\x12\x0b\x61gentcom.v1\x1a\x17\x61gentcom/v1/event.proto\x1a\x15\x61gentcom/v1/hub.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\x0f\n\rGetHubRequest\"/\n\x0eGetHubResponse\x12\x1d\n\x03hub\x18\x01 \x01(\x0b\x32\x10.agentcom.v1.Hub\"\x11\n\x0fGetStatsRequest\"5\n\x10GetStatsResponse\x12!\n\x05stats\x18\x01 \x01(\x0b\x32\x12.agentcom.v1.Stats\"+\n\x0fPauseHubRequest\x12\x18\n\x06reason\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\"1\n\x10PauseHubResponse\x12\x1d\n\x03hub\x18\x01 \x01(\x0b\x32\x10.agentcom.v1.Hub\"\x12\n\x10ResumeHubRequest\"2\n\x11ResumeHubResponse\x12\x1d\n\x03hub\x18\x01 \x01(\x0b\x32\x10.agentcom.v1.Hub\"+\n\x0f\x44rainHubRequest\x12\x18\n\x06reason\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\"1\n\x10\x44rainHubResponse\x12\x1d\n\x03hub\x18\x01 \x01(\x0b\x32\x10.agentcom.v1.Hub\"\xa0\x01\n\x12\x43reateTokenRequest\x12\x1d\n\x0c\x64isplay_name\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12/\n\x05scope\x18\x02 \x01(\x0e\x32\x12.agentcom.v1.ScopeB\x0c\xbaH\t\x82\x01\x06\x10\x01 \x00 \x04\x12:\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xbaH\x0f\xaa\x01\x0c\"\x06\x08\x80\x86\xb0\x96\x01\x32\x02\x08\x01\"H\n\x13\x43reateTokenResponse\x12!\n\x05token\x18\x01 \x01(\x0b\x32\x12.agentcom.v1.Token\x12\x0e\n\x06secret\x18\x02 \x01(\t\"M\n\x11ListTokensRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"Q\n\x12ListTokensResponse\x12\"\n\x06tokens\x18\x01 \x03(\x0b\x32\x12.agentcom.v1.Token\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"@\n\x12RevokeTokenRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^tokens/[0-9a-z]{20}$\"8\n\x13RevokeTokenResponse\x12!\n\x05token\x18\x01 \x01(\x0b\x32\x12.agentcom.v1.Token\"V\n\x12WatchEventsRequest\x12\"\n\x08position\x18\x01 \x01(\x03\x42\x10\xbaH\r\"\x0b(\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x12\x1c\n\x0btype_prefix\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\"J\n\x13WatchEventsResponse\x12!\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x12.agentcom.v1.Event\x12\x10\n\x08position\x18\x02 \x01(\x03\x32\xbd\x05\n\nHubService\x12\x41\n\x06GetHub\x12\x1a.agentcom.v1.GetHubRequest\x1a\x1b.agentcom.v1.GetHubResponse\x12G\n\x08GetStats\x12\x1c.agentcom.v1.GetStatsRequest\x1a\x1d.agentcom.v1.GetStatsResponse\x12G\n\x08PauseHub\x12\x1c.agentcom.v1.PauseHubRequest\x1a\x1d.agentcom.v1.PauseHubResponse\x12J\n\tResumeHub\x12\x1d.agentcom.v1.ResumeHubRequest\x1a\x1e.agentcom.v1.ResumeHubResponse\x12G\n\x08\x44rainHub\x12\x1c.agentcom.v1.DrainHubRequest\x1a\x1d.agentcom.v1.DrainHubResponse\x12P\n\x0b\x43reateToken\x12\x1f.agentcom.v1.CreateTokenRequest\x1a .agentcom.v1.CreateTokenResponse\x12M\n\nListTokens\x12\x1e.agentcom.v1.ListTokensRequest\x1a\x1f.agentcom.v1.ListTokensResponse\x12P\n\x0bRevokeToken\x12\x1f.agentcom.v1.RevokeTokenRequest\x1a .agentcom.v1.RevokeTokenResponse\x12R\n\x0bWatchEvents\x12\x1f.agentcom.v1.WatchEventsRequest\x1a .agentcom.v1.WatchEventsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61gentcom/v1/hub_service.proto\x12\x0b\x61gentcom.v1\x1a\x17\x61gentcom/v1/alert.proto\x1a\x18\x61gentcom/v1/backup.proto\x1a\x17\x61gentcom/v1/event.proto\x1a\x15\x61gentcom/v1/hub.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n\rGetHubRequest\"/\n\x0eGetHubResponse\x12\x1d\n\x03hub\x18\x01 \x01(\x0b\x32\x10.agentcom.v1.Hub\"\x11\n\x0fGetStatsRequest\"5\n\x10GetStatsResponse\x12!\n\x05stats\x18\x01 \x01(\x0b\x32\x12.agentcom.v1.Stats\"+\n\x0fPauseHubRequest\x12\x18\n\x06reason\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\"1\n\x10PauseHubResponse\x12\x1d\n\x03hub\x18\x01 \x01(\x0b\x32\x10.agentcom.v1.Hub\"\x12\n\x10ResumeHubRequest\"2\n\x11ResumeHubResponse\x12\x1d\n\x03hub\x18\x01 \x01(\x0b\x32\x10.agentcom.v1.Hub\"+\n\x0f\x44rainHubRequest\x12\x18\n\x06reason\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\"1\n\x10\x44rainHubResponse\x12\x1d\n\x03hub\x18\x01 \x01(\x0b\x32\x10.agentcom.v1.Hub\"\xa0\x01\n\x12\x43reateTokenRequest\x12\x1d\n\x0c\x64isplay_name\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12/\n\x05scope\x18\x02 \x01(\x0e\x32\x12.agentcom.v1.ScopeB\x0c\xbaH\t\x82\x01\x06\x10\x01 \x00 \x04\x12:\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xbaH\x0f\xaa\x01\x0c\"\x06\x08\x80\x86\xb0\x96\x01\x32\x02\x08\x01\"H\n\x13\x43reateTokenResponse\x12!\n\x05token\x18\x01 \x01(\x0b\x32\x12.agentcom.v1.Token\x12\x0e\n\x06secret\x18\x02 \x01(\t\"M\n\x11ListTokensRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"Q\n\x12ListTokensResponse\x12\"\n\x06tokens\x18\x01 \x03(\x0b\x32\x12.agentcom.v1.Token\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"@\n\x12RevokeTokenRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^tokens/[0-9a-z]{20}$\"8\n\x13RevokeTokenResponse\x12!\n\x05token\x18\x01 \x01(\x0b\x32\x12.agentcom.v1.Token\"V\n\x12WatchEventsRequest\x12\"\n\x08position\x18\x01 \x01(\x03\x42\x10\xbaH\r\"\x0b(\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x12\x1c\n\x0btype_prefix\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\"J\n\x13WatchEventsResponse\x12!\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x12.agentcom.v1.Event\x12\x10\n\x08position\x18\x02 \x01(\x03\"\x86\x01\n\x11ListEventsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x1c\n\x0btype_prefix\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x19\n\x07subject\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"Q\n\x12ListEventsResponse\x12\"\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x12.agentcom.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x12\n\x10GetCallerRequest\"\x89\x01\n\x11GetCallerResponse\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12!\n\x05scope\x18\x02 \x01(\x0e\x32\x12.agentcom.v1.Scope\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x13\n\x11ListAlertsRequest\"8\n\x12ListAlertsResponse\x12\"\n\x06\x61lerts\x18\x01 \x03(\x0b\x32\x12.agentcom.v1.Alert\"\x15\n\x13\x43reateBackupRequest\";\n\x14\x43reateBackupResponse\x12#\n\x06\x62\x61\x63kup\x18\x01 \x01(\x0b\x32\x13.agentcom.v1.Backup\"N\n\x12ListBackupsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"T\n\x13ListBackupsResponse\x12$\n\x07\x62\x61\x63kups\x18\x01 \x03(\x0b\x32\x13.agentcom.v1.Backup\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"F\n\x12VerifyStoreRequest\x12\x30\n\x06\x62\x61\x63kup\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^(backups/[0-9a-z]{20})?$\"m\n\x13VerifyStoreResponse\x12\x14\n\x0crecord_count\x18\x01 \x01(\x03\x12\x19\n\x11index_entry_count\x18\x02 \x01(\x03\x12\x13\n\x0b\x65vent_count\x18\x03 \x01(\x03\x12\x10\n\x08problems\x18\x04 \x03(\t\"\x15\n\x13\x43ompactStoreRequest\"A\n\x14\x43ompactStoreResponse\x12\x14\n\x0c\x62\x65\x66ore_bytes\x18\x01 \x01(\x03\x12\x13\n\x0b\x61\x66ter_bytes\x18\x02 \x01(\x03\"\x14\n\x12\x44iagnoseHubRequest\"@\n\x13\x44iagnoseHubResponse\x12)\n\tdiagnoses\x18\x01 \x03(\x0b\x32\x16.agentcom.v1.Diagnosis\"\x16\n\x14ListViolatorsRequest\"A\n\x15ListViolatorsResponse\x12(\n\tviolators\x18\x01 \x03(\x0b\x32\x15.agentcom.v1.Violator\"7\n\x16\x46orgiveViolatorRequest\x12\x1d\n\tprincipal\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"B\n\x17\x46orgiveViolatorResponse\x12\'\n\x08violator\x18\x01 \x01(\x0b\x32\x15.agentcom.v1.Violator2\xfd\x0b\n\nHubService\x12\x41\n\x06GetHub\x12\x1a.agentcom.v1.GetHubRequest\x1a\x1b.agentcom.v1.GetHubResponse\x12G\n\x08GetStats\x12\x1c.agentcom.v1.GetStatsRequest\x1a\x1d.agentcom.v1.GetStatsResponse\x12G\n\x08PauseHub\x12\x1c.agentcom.v1.PauseHubRequest\x1a\x1d.agentcom.v1.PauseHubResponse\x12J\n\tResumeHub\x12\x1d.agentcom.v1.ResumeHubRequest\x1a\x1e.agentcom.v1.ResumeHubResponse\x12G\n\x08\x44rainHub\x12\x1c.agentcom.v1.DrainHubRequest\x1a\x1d.agentcom.v1.DrainHubResponse\x12P\n\x0b\x43reateToken\x12\x1f.agentcom.v1.CreateTokenRequest\x1a .agentcom.v1.CreateTokenResponse\x12M\n\nListTokens\x12\x1e.agentcom.v1.ListTokensRequest\x1a\x1f.agentcom.v1.ListTokensResponse\x12P\n\x0bRevokeToken\x12\x1f.agentcom.v1.RevokeTokenRequest\x1a .agentcom.v1.RevokeTokenResponse\x12R\n\x0bWatchEvents\x12\x1f.agentcom.v1.WatchEventsRequest\x1a .agentcom.v1.WatchEventsResponse0\x01\x12M\n\nListEvents\x12\x1e.agentcom.v1.ListEventsRequest\x1a\x1f.agentcom.v1.ListEventsResponse\x12J\n\tGetCaller\x12\x1d.agentcom.v1.GetCallerRequest\x1a\x1e.agentcom.v1.GetCallerResponse\x12M\n\nListAlerts\x12\x1e.agentcom.v1.ListAlertsRequest\x1a\x1f.agentcom.v1.ListAlertsResponse\x12S\n\x0c\x43reateBackup\x12 .agentcom.v1.CreateBackupRequest\x1a!.agentcom.v1.CreateBackupResponse\x12P\n\x0bListBackups\x12\x1f.agentcom.v1.ListBackupsRequest\x1a .agentcom.v1.ListBackupsResponse\x12P\n\x0bVerifyStore\x12\x1f.agentcom.v1.VerifyStoreRequest\x1a .agentcom.v1.VerifyStoreResponse\x12S\n\x0c\x43ompactStore\x12 .agentcom.v1.CompactStoreRequest\x1a!.agentcom.v1.CompactStoreResponse\x12P\n\x0b\x44iagnoseHub\x12\x1f.agentcom.v1.DiagnoseHubRequest\x1a .agentcom.v1.DiagnoseHubResponse\x12V\n\rListViolators\x12!.agentcom.v1.ListViolatorsRequest\x1a\".agentcom.v1.ListViolatorsResponse\x12\\\n\x0f\x46orgiveViolator\x12#.agentcom.v1.ForgiveViolatorRequest\x1a$.agentcom.v1.ForgiveViolatorResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,42 +58,98 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHEVENTSREQUEST'].fields_by_name['position']._serialized_options = b'\272H\r\"\013(\377\377\377\377\377\377\377\377\377\001'
   _globals['_WATCHEVENTSREQUEST'].fields_by_name['type_prefix']._loaded_options = None
   _globals['_WATCHEVENTSREQUEST'].fields_by_name['type_prefix']._serialized_options = b'\272H\004r\002\030@'
-  _globals['_GETHUBREQUEST']._serialized_start=155
-  _globals['_GETHUBREQUEST']._serialized_end=170
-  _globals['_GETHUBRESPONSE']._serialized_start=172
-  _globals['_GETHUBRESPONSE']._serialized_end=219
-  _globals['_GETSTATSREQUEST']._serialized_start=221
-  _globals['_GETSTATSREQUEST']._serialized_end=238
-  _globals['_GETSTATSRESPONSE']._serialized_start=240
-  _globals['_GETSTATSRESPONSE']._serialized_end=293
-  _globals['_PAUSEHUBREQUEST']._serialized_start=295
-  _globals['_PAUSEHUBREQUEST']._serialized_end=338
-  _globals['_PAUSEHUBRESPONSE']._serialized_start=340
-  _globals['_PAUSEHUBRESPONSE']._serialized_end=389
-  _globals['_RESUMEHUBREQUEST']._serialized_start=391
-  _globals['_RESUMEHUBREQUEST']._serialized_end=409
-  _globals['_RESUMEHUBRESPONSE']._serialized_start=411
-  _globals['_RESUMEHUBRESPONSE']._serialized_end=461
-  _globals['_DRAINHUBREQUEST']._serialized_start=463
-  _globals['_DRAINHUBREQUEST']._serialized_end=506
-  _globals['_DRAINHUBRESPONSE']._serialized_start=508
-  _globals['_DRAINHUBRESPONSE']._serialized_end=557
-  _globals['_CREATETOKENREQUEST']._serialized_start=560
-  _globals['_CREATETOKENREQUEST']._serialized_end=720
-  _globals['_CREATETOKENRESPONSE']._serialized_start=722
-  _globals['_CREATETOKENRESPONSE']._serialized_end=794
-  _globals['_LISTTOKENSREQUEST']._serialized_start=796
-  _globals['_LISTTOKENSREQUEST']._serialized_end=873
-  _globals['_LISTTOKENSRESPONSE']._serialized_start=875
-  _globals['_LISTTOKENSRESPONSE']._serialized_end=956
-  _globals['_REVOKETOKENREQUEST']._serialized_start=958
-  _globals['_REVOKETOKENREQUEST']._serialized_end=1022
-  _globals['_REVOKETOKENRESPONSE']._serialized_start=1024
-  _globals['_REVOKETOKENRESPONSE']._serialized_end=1080
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=1082
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=1168
-  _globals['_WATCHEVENTSRESPONSE']._serialized_start=1170
-  _globals['_WATCHEVENTSRESPONSE']._serialized_end=1244
-  _globals['_HUBSERVICE']._serialized_start=1247
-  _globals['_HUBSERVICE']._serialized_end=1948
+  _globals['_LISTEVENTSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTEVENTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_LISTEVENTSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTEVENTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_LISTEVENTSREQUEST'].fields_by_name['type_prefix']._loaded_options = None
+  _globals['_LISTEVENTSREQUEST'].fields_by_name['type_prefix']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_LISTEVENTSREQUEST'].fields_by_name['subject']._loaded_options = None
+  _globals['_LISTEVENTSREQUEST'].fields_by_name['subject']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_LISTBACKUPSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTBACKUPSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_LISTBACKUPSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTBACKUPSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_VERIFYSTOREREQUEST'].fields_by_name['backup']._loaded_options = None
+  _globals['_VERIFYSTOREREQUEST'].fields_by_name['backup']._serialized_options = b'\272H\035r\0332\031^(backups/[0-9a-z]{20})?$'
+  _globals['_FORGIVEVIOLATORREQUEST'].fields_by_name['principal']._loaded_options = None
+  _globals['_FORGIVEVIOLATORREQUEST'].fields_by_name['principal']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
+  _globals['_GETHUBREQUEST']._serialized_start=239
+  _globals['_GETHUBREQUEST']._serialized_end=254
+  _globals['_GETHUBRESPONSE']._serialized_start=256
+  _globals['_GETHUBRESPONSE']._serialized_end=303
+  _globals['_GETSTATSREQUEST']._serialized_start=305
+  _globals['_GETSTATSREQUEST']._serialized_end=322
+  _globals['_GETSTATSRESPONSE']._serialized_start=324
+  _globals['_GETSTATSRESPONSE']._serialized_end=377
+  _globals['_PAUSEHUBREQUEST']._serialized_start=379
+  _globals['_PAUSEHUBREQUEST']._serialized_end=422
+  _globals['_PAUSEHUBRESPONSE']._serialized_start=424
+  _globals['_PAUSEHUBRESPONSE']._serialized_end=473
+  _globals['_RESUMEHUBREQUEST']._serialized_start=475
+  _globals['_RESUMEHUBREQUEST']._serialized_end=493
+  _globals['_RESUMEHUBRESPONSE']._serialized_start=495
+  _globals['_RESUMEHUBRESPONSE']._serialized_end=545
+  _globals['_DRAINHUBREQUEST']._serialized_start=547
+  _globals['_DRAINHUBREQUEST']._serialized_end=590
+  _globals['_DRAINHUBRESPONSE']._serialized_start=592
+  _globals['_DRAINHUBRESPONSE']._serialized_end=641
+  _globals['_CREATETOKENREQUEST']._serialized_start=644
+  _globals['_CREATETOKENREQUEST']._serialized_end=804
+  _globals['_CREATETOKENRESPONSE']._serialized_start=806
+  _globals['_CREATETOKENRESPONSE']._serialized_end=878
+  _globals['_LISTTOKENSREQUEST']._serialized_start=880
+  _globals['_LISTTOKENSREQUEST']._serialized_end=957
+  _globals['_LISTTOKENSRESPONSE']._serialized_start=959
+  _globals['_LISTTOKENSRESPONSE']._serialized_end=1040
+  _globals['_REVOKETOKENREQUEST']._serialized_start=1042
+  _globals['_REVOKETOKENREQUEST']._serialized_end=1106
+  _globals['_REVOKETOKENRESPONSE']._serialized_start=1108
+  _globals['_REVOKETOKENRESPONSE']._serialized_end=1164
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=1166
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=1252
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=1254
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=1328
+  _globals['_LISTEVENTSREQUEST']._serialized_start=1331
+  _globals['_LISTEVENTSREQUEST']._serialized_end=1465
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=1467
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=1548
+  _globals['_GETCALLERREQUEST']._serialized_start=1550
+  _globals['_GETCALLERREQUEST']._serialized_end=1568
+  _globals['_GETCALLERRESPONSE']._serialized_start=1571
+  _globals['_GETCALLERRESPONSE']._serialized_end=1708
+  _globals['_LISTALERTSREQUEST']._serialized_start=1710
+  _globals['_LISTALERTSREQUEST']._serialized_end=1729
+  _globals['_LISTALERTSRESPONSE']._serialized_start=1731
+  _globals['_LISTALERTSRESPONSE']._serialized_end=1787
+  _globals['_CREATEBACKUPREQUEST']._serialized_start=1789
+  _globals['_CREATEBACKUPREQUEST']._serialized_end=1810
+  _globals['_CREATEBACKUPRESPONSE']._serialized_start=1812
+  _globals['_CREATEBACKUPRESPONSE']._serialized_end=1871
+  _globals['_LISTBACKUPSREQUEST']._serialized_start=1873
+  _globals['_LISTBACKUPSREQUEST']._serialized_end=1951
+  _globals['_LISTBACKUPSRESPONSE']._serialized_start=1953
+  _globals['_LISTBACKUPSRESPONSE']._serialized_end=2037
+  _globals['_VERIFYSTOREREQUEST']._serialized_start=2039
+  _globals['_VERIFYSTOREREQUEST']._serialized_end=2109
+  _globals['_VERIFYSTORERESPONSE']._serialized_start=2111
+  _globals['_VERIFYSTORERESPONSE']._serialized_end=2220
+  _globals['_COMPACTSTOREREQUEST']._serialized_start=2222
+  _globals['_COMPACTSTOREREQUEST']._serialized_end=2243
+  _globals['_COMPACTSTORERESPONSE']._serialized_start=2245
+  _globals['_COMPACTSTORERESPONSE']._serialized_end=2310
+  _globals['_DIAGNOSEHUBREQUEST']._serialized_start=2312
+  _globals['_DIAGNOSEHUBREQUEST']._serialized_end=2332
+  _globals['_DIAGNOSEHUBRESPONSE']._serialized_start=2334
+  _globals['_DIAGNOSEHUBRESPONSE']._serialized_end=2398
+  _globals['_LISTVIOLATORSREQUEST']._serialized_start=2400
+  _globals['_LISTVIOLATORSREQUEST']._serialized_end=2422
+  _globals['_LISTVIOLATORSRESPONSE']._serialized_start=2424
+  _globals['_LISTVIOLATORSRESPONSE']._serialized_end=2489
+  _globals['_FORGIVEVIOLATORREQUEST']._serialized_start=2491
+  _globals['_FORGIVEVIOLATORREQUEST']._serialized_end=2546
+  _globals['_FORGIVEVIOLATORRESPONSE']._serialized_start=2548
+  _globals['_FORGIVEVIOLATORRESPONSE']._serialized_end=2614
+  _globals['_HUBSERVICE']._serialized_start=2617
+  _globals['_HUBSERVICE']._serialized_end=4150
 # @@protoc_insertion_point(module_scope)

@@ -80,6 +80,56 @@ class HubServiceStub:
                 request_serializer=agentcom_dot_v1_dot_hub__service__pb2.WatchEventsRequest.SerializeToString,
                 response_deserializer=agentcom_dot_v1_dot_hub__service__pb2.WatchEventsResponse.FromString,
                 _registered_method=True)
+        self.ListEvents = channel.unary_unary(
+                '/agentcom.v1.HubService/ListEvents',
+                request_serializer=agentcom_dot_v1_dot_hub__service__pb2.ListEventsRequest.SerializeToString,
+                response_deserializer=agentcom_dot_v1_dot_hub__service__pb2.ListEventsResponse.FromString,
+                _registered_method=True)
+        self.GetCaller = channel.unary_unary(
+                '/agentcom.v1.HubService/GetCaller',
+                request_serializer=agentcom_dot_v1_dot_hub__service__pb2.GetCallerRequest.SerializeToString,
+                response_deserializer=agentcom_dot_v1_dot_hub__service__pb2.GetCallerResponse.FromString,
+                _registered_method=True)
+        self.ListAlerts = channel.unary_unary(
+                '/agentcom.v1.HubService/ListAlerts',
+                request_serializer=agentcom_dot_v1_dot_hub__service__pb2.ListAlertsRequest.SerializeToString,
+                response_deserializer=agentcom_dot_v1_dot_hub__service__pb2.ListAlertsResponse.FromString,
+                _registered_method=True)
+        self.CreateBackup = channel.unary_unary(
+                '/agentcom.v1.HubService/CreateBackup',
+                request_serializer=agentcom_dot_v1_dot_hub__service__pb2.CreateBackupRequest.SerializeToString,
+                response_deserializer=agentcom_dot_v1_dot_hub__service__pb2.CreateBackupResponse.FromString,
+                _registered_method=True)
+        self.ListBackups = channel.unary_unary(
+                '/agentcom.v1.HubService/ListBackups',
+                request_serializer=agentcom_dot_v1_dot_hub__service__pb2.ListBackupsRequest.SerializeToString,
+                response_deserializer=agentcom_dot_v1_dot_hub__service__pb2.ListBackupsResponse.FromString,
+                _registered_method=True)
+        self.VerifyStore = channel.unary_unary(
+                '/agentcom.v1.HubService/VerifyStore',
+                request_serializer=agentcom_dot_v1_dot_hub__service__pb2.VerifyStoreRequest.SerializeToString,
+                response_deserializer=agentcom_dot_v1_dot_hub__service__pb2.VerifyStoreResponse.FromString,
+                _registered_method=True)
+        self.CompactStore = channel.unary_unary(
+                '/agentcom.v1.HubService/CompactStore',
+                request_serializer=agentcom_dot_v1_dot_hub__service__pb2.CompactStoreRequest.SerializeToString,
+                response_deserializer=agentcom_dot_v1_dot_hub__service__pb2.CompactStoreResponse.FromString,
+                _registered_method=True)
+        self.DiagnoseHub = channel.unary_unary(
+                '/agentcom.v1.HubService/DiagnoseHub',
+                request_serializer=agentcom_dot_v1_dot_hub__service__pb2.DiagnoseHubRequest.SerializeToString,
+                response_deserializer=agentcom_dot_v1_dot_hub__service__pb2.DiagnoseHubResponse.FromString,
+                _registered_method=True)
+        self.ListViolators = channel.unary_unary(
+                '/agentcom.v1.HubService/ListViolators',
+                request_serializer=agentcom_dot_v1_dot_hub__service__pb2.ListViolatorsRequest.SerializeToString,
+                response_deserializer=agentcom_dot_v1_dot_hub__service__pb2.ListViolatorsResponse.FromString,
+                _registered_method=True)
+        self.ForgiveViolator = channel.unary_unary(
+                '/agentcom.v1.HubService/ForgiveViolator',
+                request_serializer=agentcom_dot_v1_dot_hub__service__pb2.ForgiveViolatorRequest.SerializeToString,
+                response_deserializer=agentcom_dot_v1_dot_hub__service__pb2.ForgiveViolatorResponse.FromString,
+                _registered_method=True)
 
 
 class HubServiceServicer:
@@ -149,6 +199,76 @@ class HubServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListEvents(self, request, context):
+        """A page of what happened, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCaller(self, request, context):
+        """Who the caller is, as the hub sees it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAlerts(self, request, context):
+        """What a person should look at now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateBackup(self, request, context):
+        """Copies the store while the hub works, and reads the copy through. Returns when that is done.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBackups(self, request, context):
+        """A page of backups, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyStore(self, request, context):
+        """Reads the store, or a backup, through: every record, every index entry, the chain of events. Changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompactStore(self, request, context):
+        """Gives the space of what was deleted back to the disk. Writes wait meanwhile, reads go on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiagnoseHub(self, request, context):
+        """Looks at everything that the hub needs: store, disk, clock, stale readers, configuration, backups.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListViolators(self, request, context):
+        """Callers whose requests broke the rules, the most recent first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgiveViolator(self, request, context):
+        """Forgets what a caller did, and ends its refusal.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_HubServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -196,6 +316,56 @@ def add_HubServiceServicer_to_server(servicer, server):
                     servicer.WatchEvents,
                     request_deserializer=agentcom_dot_v1_dot_hub__service__pb2.WatchEventsRequest.FromString,
                     response_serializer=agentcom_dot_v1_dot_hub__service__pb2.WatchEventsResponse.SerializeToString,
+            ),
+            'ListEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEvents,
+                    request_deserializer=agentcom_dot_v1_dot_hub__service__pb2.ListEventsRequest.FromString,
+                    response_serializer=agentcom_dot_v1_dot_hub__service__pb2.ListEventsResponse.SerializeToString,
+            ),
+            'GetCaller': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCaller,
+                    request_deserializer=agentcom_dot_v1_dot_hub__service__pb2.GetCallerRequest.FromString,
+                    response_serializer=agentcom_dot_v1_dot_hub__service__pb2.GetCallerResponse.SerializeToString,
+            ),
+            'ListAlerts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAlerts,
+                    request_deserializer=agentcom_dot_v1_dot_hub__service__pb2.ListAlertsRequest.FromString,
+                    response_serializer=agentcom_dot_v1_dot_hub__service__pb2.ListAlertsResponse.SerializeToString,
+            ),
+            'CreateBackup': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateBackup,
+                    request_deserializer=agentcom_dot_v1_dot_hub__service__pb2.CreateBackupRequest.FromString,
+                    response_serializer=agentcom_dot_v1_dot_hub__service__pb2.CreateBackupResponse.SerializeToString,
+            ),
+            'ListBackups': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBackups,
+                    request_deserializer=agentcom_dot_v1_dot_hub__service__pb2.ListBackupsRequest.FromString,
+                    response_serializer=agentcom_dot_v1_dot_hub__service__pb2.ListBackupsResponse.SerializeToString,
+            ),
+            'VerifyStore': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyStore,
+                    request_deserializer=agentcom_dot_v1_dot_hub__service__pb2.VerifyStoreRequest.FromString,
+                    response_serializer=agentcom_dot_v1_dot_hub__service__pb2.VerifyStoreResponse.SerializeToString,
+            ),
+            'CompactStore': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompactStore,
+                    request_deserializer=agentcom_dot_v1_dot_hub__service__pb2.CompactStoreRequest.FromString,
+                    response_serializer=agentcom_dot_v1_dot_hub__service__pb2.CompactStoreResponse.SerializeToString,
+            ),
+            'DiagnoseHub': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiagnoseHub,
+                    request_deserializer=agentcom_dot_v1_dot_hub__service__pb2.DiagnoseHubRequest.FromString,
+                    response_serializer=agentcom_dot_v1_dot_hub__service__pb2.DiagnoseHubResponse.SerializeToString,
+            ),
+            'ListViolators': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListViolators,
+                    request_deserializer=agentcom_dot_v1_dot_hub__service__pb2.ListViolatorsRequest.FromString,
+                    response_serializer=agentcom_dot_v1_dot_hub__service__pb2.ListViolatorsResponse.SerializeToString,
+            ),
+            'ForgiveViolator': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgiveViolator,
+                    request_deserializer=agentcom_dot_v1_dot_hub__service__pb2.ForgiveViolatorRequest.FromString,
+                    response_serializer=agentcom_dot_v1_dot_hub__service__pb2.ForgiveViolatorResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -442,6 +612,276 @@ class HubService:
             '/agentcom.v1.HubService/WatchEvents',
             agentcom_dot_v1_dot_hub__service__pb2.WatchEventsRequest.SerializeToString,
             agentcom_dot_v1_dot_hub__service__pb2.WatchEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentcom.v1.HubService/ListEvents',
+            agentcom_dot_v1_dot_hub__service__pb2.ListEventsRequest.SerializeToString,
+            agentcom_dot_v1_dot_hub__service__pb2.ListEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCaller(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentcom.v1.HubService/GetCaller',
+            agentcom_dot_v1_dot_hub__service__pb2.GetCallerRequest.SerializeToString,
+            agentcom_dot_v1_dot_hub__service__pb2.GetCallerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAlerts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentcom.v1.HubService/ListAlerts',
+            agentcom_dot_v1_dot_hub__service__pb2.ListAlertsRequest.SerializeToString,
+            agentcom_dot_v1_dot_hub__service__pb2.ListAlertsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateBackup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentcom.v1.HubService/CreateBackup',
+            agentcom_dot_v1_dot_hub__service__pb2.CreateBackupRequest.SerializeToString,
+            agentcom_dot_v1_dot_hub__service__pb2.CreateBackupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBackups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentcom.v1.HubService/ListBackups',
+            agentcom_dot_v1_dot_hub__service__pb2.ListBackupsRequest.SerializeToString,
+            agentcom_dot_v1_dot_hub__service__pb2.ListBackupsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyStore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentcom.v1.HubService/VerifyStore',
+            agentcom_dot_v1_dot_hub__service__pb2.VerifyStoreRequest.SerializeToString,
+            agentcom_dot_v1_dot_hub__service__pb2.VerifyStoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompactStore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentcom.v1.HubService/CompactStore',
+            agentcom_dot_v1_dot_hub__service__pb2.CompactStoreRequest.SerializeToString,
+            agentcom_dot_v1_dot_hub__service__pb2.CompactStoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiagnoseHub(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentcom.v1.HubService/DiagnoseHub',
+            agentcom_dot_v1_dot_hub__service__pb2.DiagnoseHubRequest.SerializeToString,
+            agentcom_dot_v1_dot_hub__service__pb2.DiagnoseHubResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListViolators(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentcom.v1.HubService/ListViolators',
+            agentcom_dot_v1_dot_hub__service__pb2.ListViolatorsRequest.SerializeToString,
+            agentcom_dot_v1_dot_hub__service__pb2.ListViolatorsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgiveViolator(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentcom.v1.HubService/ForgiveViolator',
+            agentcom_dot_v1_dot_hub__service__pb2.ForgiveViolatorRequest.SerializeToString,
+            agentcom_dot_v1_dot_hub__service__pb2.ForgiveViolatorResponse.FromString,
             options,
             channel_credentials,
             insecure,

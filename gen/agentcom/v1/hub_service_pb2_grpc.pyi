@@ -51,6 +51,26 @@ class HubServiceStub:
     """Makes a token void at once."""
     WatchEvents: _grpc.UnaryStreamMultiCallable[_hub_service_pb2.WatchEventsRequest, _hub_service_pb2.WatchEventsResponse]
     """Everything that happens, resumable by event position."""
+    ListEvents: _grpc.UnaryUnaryMultiCallable[_hub_service_pb2.ListEventsRequest, _hub_service_pb2.ListEventsResponse]
+    """A page of what happened, newest first."""
+    GetCaller: _grpc.UnaryUnaryMultiCallable[_hub_service_pb2.GetCallerRequest, _hub_service_pb2.GetCallerResponse]
+    """Who the caller is, as the hub sees it."""
+    ListAlerts: _grpc.UnaryUnaryMultiCallable[_hub_service_pb2.ListAlertsRequest, _hub_service_pb2.ListAlertsResponse]
+    """What a person should look at now."""
+    CreateBackup: _grpc.UnaryUnaryMultiCallable[_hub_service_pb2.CreateBackupRequest, _hub_service_pb2.CreateBackupResponse]
+    """Copies the store while the hub works, and reads the copy through. Returns when that is done."""
+    ListBackups: _grpc.UnaryUnaryMultiCallable[_hub_service_pb2.ListBackupsRequest, _hub_service_pb2.ListBackupsResponse]
+    """A page of backups, newest first."""
+    VerifyStore: _grpc.UnaryUnaryMultiCallable[_hub_service_pb2.VerifyStoreRequest, _hub_service_pb2.VerifyStoreResponse]
+    """Reads the store, or a backup, through: every record, every index entry, the chain of events. Changes nothing."""
+    CompactStore: _grpc.UnaryUnaryMultiCallable[_hub_service_pb2.CompactStoreRequest, _hub_service_pb2.CompactStoreResponse]
+    """Gives the space of what was deleted back to the disk. Writes wait meanwhile, reads go on."""
+    DiagnoseHub: _grpc.UnaryUnaryMultiCallable[_hub_service_pb2.DiagnoseHubRequest, _hub_service_pb2.DiagnoseHubResponse]
+    """Looks at everything that the hub needs: store, disk, clock, stale readers, configuration, backups."""
+    ListViolators: _grpc.UnaryUnaryMultiCallable[_hub_service_pb2.ListViolatorsRequest, _hub_service_pb2.ListViolatorsResponse]
+    """Callers whose requests broke the rules, the most recent first."""
+    ForgiveViolator: _grpc.UnaryUnaryMultiCallable[_hub_service_pb2.ForgiveViolatorRequest, _hub_service_pb2.ForgiveViolatorResponse]
+    """Forgets what a caller did, and ends its refusal."""
 
 @_typing.type_check_only
 class HubServiceAsyncStub(HubServiceStub):
@@ -75,6 +95,26 @@ class HubServiceAsyncStub(HubServiceStub):
     """Makes a token void at once."""
     WatchEvents: _aio.UnaryStreamMultiCallable[_hub_service_pb2.WatchEventsRequest, _hub_service_pb2.WatchEventsResponse]  # type: ignore[assignment]
     """Everything that happens, resumable by event position."""
+    ListEvents: _aio.UnaryUnaryMultiCallable[_hub_service_pb2.ListEventsRequest, _hub_service_pb2.ListEventsResponse]  # type: ignore[assignment]
+    """A page of what happened, newest first."""
+    GetCaller: _aio.UnaryUnaryMultiCallable[_hub_service_pb2.GetCallerRequest, _hub_service_pb2.GetCallerResponse]  # type: ignore[assignment]
+    """Who the caller is, as the hub sees it."""
+    ListAlerts: _aio.UnaryUnaryMultiCallable[_hub_service_pb2.ListAlertsRequest, _hub_service_pb2.ListAlertsResponse]  # type: ignore[assignment]
+    """What a person should look at now."""
+    CreateBackup: _aio.UnaryUnaryMultiCallable[_hub_service_pb2.CreateBackupRequest, _hub_service_pb2.CreateBackupResponse]  # type: ignore[assignment]
+    """Copies the store while the hub works, and reads the copy through. Returns when that is done."""
+    ListBackups: _aio.UnaryUnaryMultiCallable[_hub_service_pb2.ListBackupsRequest, _hub_service_pb2.ListBackupsResponse]  # type: ignore[assignment]
+    """A page of backups, newest first."""
+    VerifyStore: _aio.UnaryUnaryMultiCallable[_hub_service_pb2.VerifyStoreRequest, _hub_service_pb2.VerifyStoreResponse]  # type: ignore[assignment]
+    """Reads the store, or a backup, through: every record, every index entry, the chain of events. Changes nothing."""
+    CompactStore: _aio.UnaryUnaryMultiCallable[_hub_service_pb2.CompactStoreRequest, _hub_service_pb2.CompactStoreResponse]  # type: ignore[assignment]
+    """Gives the space of what was deleted back to the disk. Writes wait meanwhile, reads go on."""
+    DiagnoseHub: _aio.UnaryUnaryMultiCallable[_hub_service_pb2.DiagnoseHubRequest, _hub_service_pb2.DiagnoseHubResponse]  # type: ignore[assignment]
+    """Looks at everything that the hub needs: store, disk, clock, stale readers, configuration, backups."""
+    ListViolators: _aio.UnaryUnaryMultiCallable[_hub_service_pb2.ListViolatorsRequest, _hub_service_pb2.ListViolatorsResponse]  # type: ignore[assignment]
+    """Callers whose requests broke the rules, the most recent first."""
+    ForgiveViolator: _aio.UnaryUnaryMultiCallable[_hub_service_pb2.ForgiveViolatorRequest, _hub_service_pb2.ForgiveViolatorResponse]  # type: ignore[assignment]
+    """Forgets what a caller did, and ends its refusal."""
 
 class HubServiceServicer(metaclass=_abc_1.ABCMeta):
     """The hub itself: its state, its figures, its tokens, its events."""
@@ -150,5 +190,85 @@ class HubServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_hub_service_pb2.WatchEventsResponse], _abc.AsyncIterator[_hub_service_pb2.WatchEventsResponse]]:
         """Everything that happens, resumable by event position."""
+
+    @_abc_1.abstractmethod
+    def ListEvents(
+        self,
+        request: _hub_service_pb2.ListEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hub_service_pb2.ListEventsResponse, _abc.Awaitable[_hub_service_pb2.ListEventsResponse]]:
+        """A page of what happened, newest first."""
+
+    @_abc_1.abstractmethod
+    def GetCaller(
+        self,
+        request: _hub_service_pb2.GetCallerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hub_service_pb2.GetCallerResponse, _abc.Awaitable[_hub_service_pb2.GetCallerResponse]]:
+        """Who the caller is, as the hub sees it."""
+
+    @_abc_1.abstractmethod
+    def ListAlerts(
+        self,
+        request: _hub_service_pb2.ListAlertsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hub_service_pb2.ListAlertsResponse, _abc.Awaitable[_hub_service_pb2.ListAlertsResponse]]:
+        """What a person should look at now."""
+
+    @_abc_1.abstractmethod
+    def CreateBackup(
+        self,
+        request: _hub_service_pb2.CreateBackupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hub_service_pb2.CreateBackupResponse, _abc.Awaitable[_hub_service_pb2.CreateBackupResponse]]:
+        """Copies the store while the hub works, and reads the copy through. Returns when that is done."""
+
+    @_abc_1.abstractmethod
+    def ListBackups(
+        self,
+        request: _hub_service_pb2.ListBackupsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hub_service_pb2.ListBackupsResponse, _abc.Awaitable[_hub_service_pb2.ListBackupsResponse]]:
+        """A page of backups, newest first."""
+
+    @_abc_1.abstractmethod
+    def VerifyStore(
+        self,
+        request: _hub_service_pb2.VerifyStoreRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hub_service_pb2.VerifyStoreResponse, _abc.Awaitable[_hub_service_pb2.VerifyStoreResponse]]:
+        """Reads the store, or a backup, through: every record, every index entry, the chain of events. Changes nothing."""
+
+    @_abc_1.abstractmethod
+    def CompactStore(
+        self,
+        request: _hub_service_pb2.CompactStoreRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hub_service_pb2.CompactStoreResponse, _abc.Awaitable[_hub_service_pb2.CompactStoreResponse]]:
+        """Gives the space of what was deleted back to the disk. Writes wait meanwhile, reads go on."""
+
+    @_abc_1.abstractmethod
+    def DiagnoseHub(
+        self,
+        request: _hub_service_pb2.DiagnoseHubRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hub_service_pb2.DiagnoseHubResponse, _abc.Awaitable[_hub_service_pb2.DiagnoseHubResponse]]:
+        """Looks at everything that the hub needs: store, disk, clock, stale readers, configuration, backups."""
+
+    @_abc_1.abstractmethod
+    def ListViolators(
+        self,
+        request: _hub_service_pb2.ListViolatorsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hub_service_pb2.ListViolatorsResponse, _abc.Awaitable[_hub_service_pb2.ListViolatorsResponse]]:
+        """Callers whose requests broke the rules, the most recent first."""
+
+    @_abc_1.abstractmethod
+    def ForgiveViolator(
+        self,
+        request: _hub_service_pb2.ForgiveViolatorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hub_service_pb2.ForgiveViolatorResponse, _abc.Awaitable[_hub_service_pb2.ForgiveViolatorResponse]]:
+        """Forgets what a caller did, and ends its refusal."""
 
 def add_HubServiceServicer_to_server(servicer: HubServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

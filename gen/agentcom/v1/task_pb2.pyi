@@ -354,6 +354,7 @@ class TaskSpec(_message.Message):
     SILENCE_TIMEOUT_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     TOUCHES_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
     title: _builtins.str
     """Required. One line that says what the task is for."""
     instructions: _builtins.str
@@ -416,6 +417,10 @@ class TaskSpec(_message.Message):
     def touches(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Path globs that the task means to change; tasks of one goal with overlapping globs never run side by side."""
 
+    @_builtins.property
+    def policy(self) -> Global___Policy:
+        """What its commands may reach on the machine. Absent: a sandbox where there is one, and no network inside it."""
+
     def __init__(
         self,
         *,
@@ -439,14 +444,66 @@ class TaskSpec(_message.Message):
         silence_timeout: _duration_pb2.Duration | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         touches: _abc.Iterable[_builtins.str] | None = ...,
+        policy: Global___Policy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["queue_deadline", b"queue_deadline", "requirement", b"requirement", "run_timeout", b"run_timeout", "silence_timeout", b"silence_timeout", "start_time", b"start_time", "start_timeout", b"start_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy", "queue_deadline", b"queue_deadline", "requirement", b"requirement", "run_timeout", b"run_timeout", "silence_timeout", b"silence_timeout", "start_time", b"start_time", "start_timeout", b"start_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts_max", b"attempts_max", "checks", b"checks", "command", b"command", "delivery", b"delivery", "dependency_policy", b"dependency_policy", "depends_on", b"depends_on", "instructions", b"instructions", "kind", b"kind", "labels", b"labels", "lane", b"lane", "queue_deadline", b"queue_deadline", "repo", b"repo", "requirement", b"requirement", "run_timeout", b"run_timeout", "silence_timeout", b"silence_timeout", "start_time", b"start_time", "start_timeout", b"start_timeout", "tier", b"tier", "title", b"title", "touches", b"touches"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts_max", b"attempts_max", "checks", b"checks", "command", b"command", "delivery", b"delivery", "dependency_policy", b"dependency_policy", "depends_on", b"depends_on", "instructions", b"instructions", "kind", b"kind", "labels", b"labels", "lane", b"lane", "policy", b"policy", "queue_deadline", b"queue_deadline", "repo", b"repo", "requirement", b"requirement", "run_timeout", b"run_timeout", "silence_timeout", b"silence_timeout", "start_time", b"start_time", "start_timeout", b"start_timeout", "tier", b"tier", "title", b"title", "touches", b"touches"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TaskSpec: _TypeAlias = TaskSpec  # noqa: Y015
+
+@_typing.final
+class Policy(_message.Message):
+    """What the commands of a task may reach on the machine that runs them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Isolation:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _IsolationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Policy._Isolation.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ISOLATION_UNSPECIFIED: Policy._Isolation.ValueType  # 0
+        """Absent: taken as ISOLATION_PREFERRED."""
+        ISOLATION_PREFERRED: Policy._Isolation.ValueType  # 1
+        """In a sandbox where the machine has one and its configuration does not turn it off."""
+        ISOLATION_REQUIRED: Policy._Isolation.ValueType  # 2
+        """Never without: only agents with a working sandbox get the task."""
+
+    class Isolation(_Isolation, metaclass=_IsolationEnumTypeWrapper):
+        """Whether the commands run in a sandbox: they see the system read-only, and may write only to their working tree, a temporary
+        folder of their own and the caches that the sidecar's configuration declares.
+        """
+
+    ISOLATION_UNSPECIFIED: Policy.Isolation.ValueType  # 0
+    """Absent: taken as ISOLATION_PREFERRED."""
+    ISOLATION_PREFERRED: Policy.Isolation.ValueType  # 1
+    """In a sandbox where the machine has one and its configuration does not turn it off."""
+    ISOLATION_REQUIRED: Policy.Isolation.ValueType  # 2
+    """Never without: only agents with a working sandbox get the task."""
+
+    ISOLATION_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
+    isolation: Global___Policy.Isolation.ValueType
+    """Absent: ISOLATION_PREFERRED."""
+    network: _builtins.bool
+    """True: the commands may use the network from inside the sandbox. False: they have a loopback of their own and nothing else."""
+    def __init__(
+        self,
+        *,
+        isolation: Global___Policy.Isolation.ValueType = ...,
+        network: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["isolation", b"isolation", "network", b"network"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Policy: _TypeAlias = Policy  # noqa: Y015
 
 @_typing.final
 class Holding(_message.Message):

@@ -134,6 +134,8 @@ class Explainer:
             return [*found, match.Obstacle(match.Reason.OFFLINE, "it is offline")]
         if seat.blocked:
             found.append(match.Obstacle(match.Reason.UNAVAILABLE, "its self-test fails, or has not run yet"))
+        elif seat.in_doubt:
+            found.append(match.Obstacle(match.Reason.UNAVAILABLE, "it did not answer what it was told"))
         if seat.isolated(now) and seat.isolated_until is not None:
             for_s = seat.isolated_until - now
             found.append(
@@ -165,6 +167,10 @@ def _against(wanted: Requirement, found: list[Obstacle], ahead: int) -> tuple[st
             return summary, [f"resume {who}, or wait"]
         case match.Reason.FAILED_IT_BEFORE:
             return summary, ["wait: it is offered to it again when no other agent fits"]
+        case match.Reason.NO_SANDBOX:
+            if all(one.reason == match.Reason.NO_SANDBOX for one in found):
+                summary = f"no agent offers a sandbox, which the task demands; nearest is {who}: {nearest.message}"
+            return summary, [f"install bubblewrap where {who} runs, and start its sidecar again"]
         case match.Reason.OTHER_AGENT:
             return summary, [f"start agents/{wanted.agent}, which alone may have it"]
         case _:

@@ -23,6 +23,7 @@ class State(IntEnum):
     SERVING = 1
     PAUSED = 2
     DRAINING = 3
+    DEGRADED = 4
 
 
 class HubFacts(NamedTuple):
@@ -34,7 +35,11 @@ class HubFacts(NamedTuple):
     started_at: float
     store: StoreFacts
     position: int
+    position_oldest: int
+    """0: there is no event."""
     lease_s: float
+    reason: str = ""
+    """Why it is in this state, where that is not plain."""
 
 
 class HubState:
@@ -58,18 +63,28 @@ class HubState:
             txn.append(now, "hub.started", "hub", version=self._version)
             return known.decode() if known is not None else uid
 
-        self._uid = await self._ctx.store.write(write, essential=True)
         self._started_at = now
+        try:
+            self._uid = await self._ctx.store.write(write, essential=True)
+        except errors.Problem:
+            if not self._ctx.gate.degraded:
+                raise
+            known = self._ctx.store.read(lambda reader: reader.meta(UID_KEY))
+            self._uid = known.decode() if known is not None else ""
 
     async def stopped(self) -> None:
         """Tell the log that the process ends on purpose."""
+        if self._ctx.gate.degraded:
+            return
         now = self._ctx.clock.now()
         await self._ctx.store.write(lambda txn: txn.append(now, "hub.stopped", "hub"), essential=True)
 
     @property
     def state(self) -> State:
-        """A drain goes before a pause: it refuses more."""
+        """What refuses more goes before what refuses less."""
         gate = self._ctx.gate
+        if gate.degraded:
+            return State.DEGRADED
         return State.DRAINING if gate.draining else State.PAUSED if gate.paused else State.SERVING
 
     def facts(self) -> HubFacts:
@@ -82,24 +97,25 @@ class HubState:
             started_at=self._started_at,
             store=ctx.store.facts(),
             position=ctx.bus.position,
+            position_oldest=ctx.bus.oldest(),
             lease_s=ctx.settings.lease_s,
+            reason=ctx.gate.damage,
         )
 
     async def pause(self, actor: str, reason: str) -> None:
         """Assign nothing more until `resume`, also after a restart."""
         gate = self._ctx.gate
-        before, gate.paused = gate.paused, True  # before the write: nothing is assigned while it is on its way
+        gate.paused = True  # before the write: nothing is assigned while it is on its way
         try:
             await self._tell("hub.paused", actor, reason, paused=b"1")
         except BaseException:
-            gate.paused = before
+            gate.paused = self._ctx.store.read(lambda reader: reader.meta(PAUSED_KEY)) == b"1"
             raise
 
     async def resume(self, actor: str) -> None:
         """Assign again."""
+        # The gate follows the event (context.py), in the order of the commits: a pause that came right behind holds.
         await self._tell("hub.resumed", actor, "", paused=b"0")
-        self._ctx.gate.paused = False
-        self._ctx.gate.draining = False
         self._wake()
 
     async def drain(self, actor: str, reason: str) -> None:

@@ -15,6 +15,7 @@ from hub.engine.live.session import Session
 from hub.engine.live.sessions import Sessions
 from hub.engine.script import agents, requests
 from hub.store.base import Txn
+from kit import errors
 from kit import tokens as secrets
 
 SCAN_MAX: Final = 2_000
@@ -91,6 +92,9 @@ class Roster:
         wanted = agents.Wanted(agent_id, display_name, self._ctx.ids.new(now), secret)
         window_s = self._ctx.settings.request_window_s
         digest = secrets.digest(join_key) if join_key else ""
+        # Whoever guesses at keys costs a read and no transaction.
+        if digest and self._ctx.store.read(lambda reader: reader.token_by_hash(digest)) is None:
+            raise errors.Unauthenticated("the join key is not known", reason="JOIN_KEY_UNKNOWN")
 
         def write(txn: Txn) -> Agent:
             return agents.enroll(
@@ -99,11 +103,11 @@ class Roster:
 
         return self.view(await self._ctx.store.write(write)), secret
 
-    async def rotate(self, agent_id: str, *, actor: str) -> str:
-        """A new secret for an agent; the old one is void."""
+    async def rotate(self, agent_id: str, *, actor: str, grace_s: float = 0.0) -> str:
+        """A new secret for an agent; the old one is void, or will be in `grace_s`."""
         now, secret = self._ctx.clock.now(), secrets.new_token()
         token_id = self._ctx.ids.new(now)
-        await self._write(lambda txn: agents.rotate(txn, agent_id, token_id, secret, now, actor=actor))
+        await self._write(lambda txn: agents.rotate(txn, agent_id, token_id, secret, now, actor=actor, grace_s=grace_s))
         return secret
 
     async def rename(self, agent_id: str, display_name: str, *, actor: str, etag: str) -> View:
@@ -148,6 +152,8 @@ def _reason(agent: Agent, session: Session | None, now: float) -> str:
         return "drained by a person"
     if session is None:
         return ""
+    if session.seat.in_doubt:
+        return "it did not answer what it was told; it gets work again when it does"
     test = session.self_test
     if test is None:
         return "no self-test yet"

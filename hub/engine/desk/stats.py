@@ -45,6 +45,7 @@ class Stats(NamedTuple):
     refused_requests: int
     sessions: int
     adopted: int
+    throttled: int
 
 
 def collect(ctx: Context, fleet: Fleet, refused_requests: Callable[[], int]) -> Stats:
@@ -77,6 +78,7 @@ def collect(ctx: Context, fleet: Fleet, refused_requests: Callable[[], int]) -> 
         refused_requests=figures.refused_requests + refused_requests(),
         sessions=sessions,
         adopted=figures.adopted,
+        throttled=figures.throttled,
     )
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from hub.core.event import Event
 from hub.core.holding import Holding
 from hub.core.repo import Repo
 from hub.core.task import Attempt, Task, TaskSpec
 from hub.engine.desk import listing
+from hub.engine.live import bus as buses
 from hub.engine.live.context import Context
 from hub.engine.script import byhand, queue, requests
 from hub.store.base import Reader, Txn
 from kit import errors
+
+PAGE_CHARS_MAX: Final = 4 << 20
+"""Of the contracts read for one page, which may have half a megabyte each."""
 
 
 class Shown(NamedTuple):
@@ -61,7 +65,15 @@ class Tasks:
 
         def read(reader: Reader) -> tuple[list[Shown], str]:
             found = listing.page(reader, wanted, after=after, limit=limit, reverse=reverse)
-            return [Shown(task, reader.spec(task.id)) for task in found.tasks], found.cursor
+            shown: list[Shown] = []
+            size = 0
+            for task in found.tasks:
+                spec = reader.spec(task.id)
+                shown.append(Shown(task, spec))
+                size += _size(spec) if spec is not None else 0
+                if size > PAGE_CHARS_MAX and len(shown) < len(found.tasks):
+                    return shown, task.id
+            return shown, found.cursor
 
         return self._ctx.store.read(read)
 
@@ -93,9 +105,15 @@ class Tasks:
         await self._ctx.store.write(lambda txn: queue.delete(txn, task_id, now, actor=actor, etag=etag), essential=True)
 
     def history(self, task_id: str, *, after: int, limit: int) -> list[Event]:
-        """Events of a task behind a position. A deleted task still has a history; an unknown one raises NotFound."""
+        """Events of a task behind a position. A deleted task still has a history; an unknown one raises NotFound.
+
+        Raises OutOfRange for a position that is gone by the retention.
+        """
 
         def read(reader: Reader) -> list[Event]:
+            newest_gone = reader.position_gone()
+            if 0 < after < newest_gone:
+                raise buses.gone(after, newest_gone + 1)  # the page before may not be followed by a gap
             events = reader.events_of(f"tasks/{task_id}", after=after, limit=limit)
             if not events and not after:
                 queue.found(reader, task_id)
@@ -154,6 +172,11 @@ class Tasks:
             return _shown(reader, task) if task is not None else None
 
         return self._ctx.store.read(read)
+
+
+def _size(spec: TaskSpec) -> int:
+    """About how many characters there are in a contract."""
+    return len(spec.instructions) + len(spec.command) + sum(len(check.run) for check in spec.checks)
 
 
 def _shown(reader: Reader, task: Task) -> Shown:

@@ -48,6 +48,15 @@ class Batch(NamedTuple):
     position: int
 
 
+def gone(position: int, oldest: int) -> errors.OutOfRange:
+    """The problem of who asks for events that are not kept any more."""
+    return errors.OutOfRange(
+        f"events behind position {position} are not kept any more, the oldest is {oldest}",
+        reason="POSITION_GONE",
+        metadata={"position": position, "oldest": oldest},
+    )
+
+
 class Bus:
     """The events of one store."""
 
@@ -65,9 +74,16 @@ class Bus:
         """Position of the newest event that was told."""
         return self._position
 
+    def oldest(self) -> int:
+        """Position of the oldest event that is kept; 0: there is none."""
+        gone = self._store.read(lambda reader: reader.position_gone())
+        return gone + 1 if gone < self._position else 0
+
     def start(self, asked: int) -> int:
-        """Where a watch begins: 0 is now, -1 the beginning of the log, anything else behind that position."""
-        return self._position if asked == 0 else max(asked, 0)
+        """Where a watch begins: 0 is now, -1 the oldest event that is kept, anything else behind that position."""
+        if asked < 0:
+            return self._store.read(lambda reader: reader.position_gone())
+        return asked or self._position
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with the events of each commit, on the event loop, before the writers return."""
@@ -78,7 +94,8 @@ class Bus:
     ) -> AsyncGenerator[Batch, None]:
         """The events behind `position`, for ever. The first batch comes at once, empty when nothing is behind it.
 
-        Raises Invalid for a position that the log has not reached, Unavailable when the hub ends.
+        Raises Invalid for a position that the log has not reached, OutOfRange for one that is gone by the retention
+        (also later, when it overtakes a slow follower), Unavailable when the hub ends.
         """
         if position > self._position:
             raise errors.Invalid.of(
@@ -122,7 +139,10 @@ class Bus:
         if self._ring and self._ring[0].position <= position + 1:
             start = position + 1 - self._ring[0].position
             return list(itertools.islice(self._ring, start, start + CHUNK))
-        return self._store.read(lambda reader: reader.events(after=position, limit=CHUNK))
+        found = self._store.read(lambda reader: reader.events(after=position, limit=CHUNK))
+        if found and found[0].position != position + 1:
+            raise gone(position, found[0].position)
+        return found
 
     def _committed(self, events: Sequence[Event]) -> None:
         if not events:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from hub.core.event import Event
+from hub.core.task import Lane, Receipt
 from hub.engine.live import bus as buses
 from hub.store import base
 from kit import clock as clocks
@@ -31,6 +32,9 @@ class EngineSettings:
     heartbeats_per_s_max: float = 100.0
     #: Share of the heartbeat interval by which it is varied, so that a fleet does not beat in step.
     heartbeat_jitter: float = 0.1
+    #: How long a sidecar may leave unread or unacked what it was told, before its stream ends and what it was offered
+    #: on it goes back.
+    ack_timeout_s: float = 10.0
     #: How long a sidecar has to accept; a task's own start_timeout, where shorter or longer, goes before it.
     accept_timeout_s: float = 60.0
     #: Pace of the sweep, which finds whatever a lost wake-up has missed.
@@ -65,8 +69,18 @@ class Figures:
     adopted: int = 0
     lost: int = 0
     refused_requests: int = 0
+    throttled: int = 0
     #: Seconds from queued to assigned of the last assignments.
     waits: deque[float] = field(default_factory=lambda: deque(maxlen=WAIT_SAMPLES_MAX))
+    #: Told of each wait and of the receipts of each report that was applied; set by the telemetry, when there is one.
+    on_wait: Callable[[float, Lane], None] | None = None
+    on_receipts: Callable[[Iterable[Receipt]], None] | None = None
+
+    def waited(self, seconds: float, lane: Lane) -> None:
+        """A task was assigned after it had waited for so long."""
+        self.waits.append(seconds)
+        if self.on_wait is not None:
+            self.on_wait(seconds, lane)
 
 
 @dataclass(slots=True)
@@ -75,11 +89,18 @@ class Gate:
 
     paused: bool = False
     draining: bool = False
+    #: What is wrong with the store: it is open for reading only until the process ends. Empty: nothing.
+    damage: str = ""
+
+    @property
+    def degraded(self) -> bool:
+        """Is the store open for reading only?"""
+        return bool(self.damage)
 
     @property
     def open(self) -> bool:
         """Is work assigned at all?"""
-        return not (self.paused or self.draining)
+        return not (self.paused or self.draining or self.degraded)
 
 
 @dataclass(slots=True)

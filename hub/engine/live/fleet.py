@@ -83,6 +83,8 @@ class Seat:
     #: DrainAgent said so.
     draining: bool = False
     isolated_until: float | None = None
+    #: It was silent, or took nothing in: until it has shown that it hears, it is offered nothing.
+    in_doubt: bool = False
     holdings: dict[str, Held] = field(default_factory=dict)
     reserved: int = 0
     #: Grows with each use: the smallest is the least recently used.
@@ -95,7 +97,8 @@ class Seat:
 
     def available(self, now: float) -> bool:
         """May it be given work, slots aside?"""
-        return self.online and not (self.blocked or self.leaving or self.draining or self.isolated(now))
+        able = self.online and not (self.blocked or self.in_doubt or self.leaving or self.draining)
+        return able and not self.isolated(now)
 
     def isolated(self, now: float) -> bool:
         """Did it fail too often in a row a while ago?"""
@@ -113,7 +116,7 @@ class Seat:
             online=self.online,
             assigned=offered,
             working=working,
-            blocked=self.blocked,
+            blocked=self.blocked or self.in_doubt,
             draining=self.draining or self.leaving,
             isolated=self.isolated(now),
         )
@@ -193,8 +196,12 @@ class Fleet:
         return self._holders.get(task)
 
     def attach(self, agent: Agent, offer: Offer) -> Seat:
-        """An agent is online, with this offer."""
-        seat = self._known(agent)
+        """An agent is online, with this offer.
+
+        Its record is read again: it may have been drained or isolated in the very commit of its hello, and the news of
+        that came before whoever waited for the hello goes on.
+        """
+        seat = self._known(self._ctx.store.read(lambda reader: reader.agents.get(agent.id)) or agent)
         if seat.profile.offer != offer:
             seat.profile.idle.pop(seat.agent, None)
             self._leave(seat.profile)
@@ -244,9 +251,15 @@ class Fleet:
         return min((seat.isolated_until for seat in seats if seat.isolated_until is not None), default=None)
 
     def recount(self, agent: str) -> None:
-        """Read again what an agent holds: the truth is in the store."""
+        """Read again what an agent holds: the truth is in the store.
+
+        Not while a commit is on its way from the store to here: its events would find the seat as they leave it, and
+        nobody would be told what moved. They bring the seat up to date themselves.
+        """
         seat = self.seat(agent)
-        held = self._ctx.store.read(lambda reader: reader.held_by(agent))
+        position, held = self._ctx.store.read(lambda reader: (reader.position(), reader.held_by(agent)))
+        if position != self._ctx.bus.position:
+            return
         for task in seat.holdings.keys() - {task.id for task in held}:
             del seat.holdings[task]
             if self._holders.get(task) is seat:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -80,6 +80,8 @@ class Stream:
         self._ended = False
         #: Goodbye was said and is carried out.
         self.left = False
+        #: Monotonic: since when the writer waits for the wire to take a message; None: it does not.
+        self.writing_since: float | None = None
         self._wake = asyncio.Event()
         #: Set when the stream must be cut, whatever its writer waits for; `problem` says why.
         self.cut = asyncio.Event()
@@ -163,8 +165,11 @@ class Stream:
 class Session:
     """What both sides know of each other."""
 
-    def __init__(self, id: str, seat: Seat, hello: attach.Hello, *, outbox_max: int, heard_at: float) -> None:
+    def __init__(
+        self, id: str, seat: Seat, hello: attach.Hello, *, outbox_max: int, monotonic: Callable[[], float]
+    ) -> None:
         self.id = id
+        self.monotonic = monotonic
         self.seat = seat
         self.hello = hello
         self.outbox: ledger.Outbox[attach.Sequenced] = ledger.Outbox(outbox_max)
@@ -173,7 +178,9 @@ class Session:
         self.stored = 0
         self.stream: Stream | None = None
         #: Monotonic; the lease counts from here.
-        self.heard_at = heard_at
+        self.heard_at = monotonic()
+        #: Monotonic: since when something waits for an ack on an open stream, or the last ack; None: nothing waits.
+        self.unacked_since: float | None = None
         #: Seconds since the epoch, for people.
         self.seen_at = 0.0
         self.told: dict[Holding, Told] = {}
@@ -189,7 +196,13 @@ class Session:
         # What was read but not stored before the last stream broke comes again, and must not count as a duplicate.
         self.inbox = ledger.Inbox(self.stored)
         self.stream = Stream(self, self.outbox.pending())
+        self.unacked_since = self.monotonic() if len(self.outbox) else None
         return self.stream
+
+    def acked(self, seq: int) -> None:
+        """The sidecar has taken in everything up to `seq`. Raises Gap for what was never sent."""
+        if self.outbox.ack(seq):
+            self.unacked_since = self.monotonic() if len(self.outbox) else None
 
     async def receive(self, stream: Stream, message: Sequenced) -> None:
         """Hand a report on to be applied, once; waits while too many are. Raises Gap when one before it is missing."""
@@ -221,6 +234,8 @@ class Session:
         seq = self.outbox.put(body)
         if self.stream is not None:
             self.stream.push(seq, body)
+            if self.unacked_since is None:
+                self.unacked_since = self.monotonic()
         return seq
 
     def holds(self) -> list[Holding]:

@@ -14,12 +14,15 @@ generation, and lets no lease pass before one lease length is over.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from hub.core import attach
 from hub.core import task as core
 from hub.core.event import Event
 from hub.core.holding import Holding
+from hub.engine.live import silence
 from hub.engine.live.context import Context
 from hub.engine.live.dispatch import Dispatcher
 from hub.engine.live.fleet import Fleet, Moves
@@ -33,6 +36,9 @@ log = logs.get(__name__)
 RETRY_DELAY_S: Final = 1.0
 """Asked of the sidecars when the hub goes away: it is usually back soon, and they add their own jitter."""
 
+DEGRADED_RETRY_S: Final = 5.0
+"""Asked of the sidecars when the hub can take nothing in until a person has restored its store."""
+
 RETRY_LEASE_SHARE: Final = 0.25
 """Of a lease: how soon a sidecar is asked to come back when the store took nothing."""
 
@@ -41,15 +47,6 @@ STUCK_GRACE_S: Final = 60.0
 """
 
 _FINAL: Final = {"agent.deleted": "DELETED", "agent.token_rotated": "REVOKED"}
-
-
-class Overdue(NamedTuple):
-    """An agent that was silent for a lease, and what it held."""
-
-    agent: str
-    holdings: list[Holding]
-    was_here: bool
-    """It had a session, so it died or hangs; False: it has not come back since the hub started."""
 
 
 class Sessions:
@@ -62,11 +59,13 @@ class Sessions:
         self._sessions: dict[str, Session] = {}
         self._live = 0
         self._detached: list[tuple[str, str, str]] = []
-        self._patient_from = ctx.clock.monotonic()
+        self.silence = silence.Silence(ctx, self._fleet, self._sessions)
         #: Called when a stream has ended and `flush` has something to write; set by the sweep.
         self.on_detach: Callable[[], None] = lambda: None
         #: Holdings whose output somebody watches; set by the tail.
         self.watched: set[Holding] = set()
+        #: The trace context of an assignment; set by the telemetry, when somebody traces.
+        self.trace: Callable[[core.Task], str] | None = None
         self._fleet.follow(self._moved)
         ctx.bus.listen(self._committed)
 
@@ -93,6 +92,9 @@ class Sessions:
     async def open(self, hello: attach.Hello, ack: int) -> Stream:
         """Begin a stream: resume the session that the hello names, or open a new one. Raises NotFound, Conflict."""
         ctx, agent, monotonic = self._ctx, hello.agent, self._ctx.clock.monotonic()
+        if ctx.gate.degraded:
+            message = f"the store is open for reading only: {ctx.gate.damage}"
+            raise errors.Unavailable(message, reason="STORE_DEGRADED", retry_delay_s=DEGRADED_RETRY_S)
         if ctx.store.read(lambda reader: reader.agents.get(agent)) is None:
             name = f"agents/{agent}"
             raise errors.NotFound(f"there is no {name}", reason="AGENT_NOT_FOUND", metadata={"name": name})
@@ -103,12 +105,12 @@ class Sessions:
             self._supersede(before, final=not resumed)
         if before is not None and resumed:
             session = before
-            session.outbox.ack(ack)
+            session.acked(ack)
             session.hello = hello
         else:
             id = ctx.ids.new(ctx.clock.now())
-            outbox_max = ctx.settings.outbox_max
-            session = Session(id, self._fleet.seat(agent), hello, outbox_max=outbox_max, heard_at=monotonic)
+            outbox_max, seat = ctx.settings.outbox_max, self._fleet.seat(agent)
+            session = Session(id, seat, hello, outbox_max=outbox_max, monotonic=ctx.clock.monotonic)
         self._sessions[agent] = session
         session.heard_at = monotonic
         return await self._welcome(session, resumed=resumed, died=died)
@@ -138,11 +140,12 @@ class Sessions:
         session.seat = self._fleet.attach(entered.agent, hello.offer)
         self._fleet.recount(hello.agent)
         adopted = self._take_over(session, entered)
+        pace_s = silence.PROOF_HEARTBEAT_S if session.seat.in_doubt else self.interval_s
         stream.welcome(
             attach.Welcome(
                 session=session.id,
                 resumed=resumed,
-                heartbeat_s=self._jittered(self.interval_s),
+                heartbeat_s=self._jittered(min(pace_s, self.interval_s)),
                 lease_s=ctx.settings.lease_s,
                 holdings=adopted,
                 received_seq=received_seq if resumed else 0,
@@ -179,7 +182,16 @@ class Sessions:
         """Any message shows that the sidecar lives. Raises Gap for an ack of what was never sent."""
         session.heard_at = self._ctx.clock.monotonic()
         if ack:
-            session.outbox.ack(ack)
+            session.acked(ack)
+        if session.seat.in_doubt and session.stream is not None and not session.stream.cut.is_set():
+            self._trust(session)
+
+    def _trust(self, session: Session) -> None:
+        """It speaks, so the welcome arrived; and when nothing waits for its ack, what is sent does, too."""
+        if session.unacked_since is None:
+            session.seat.in_doubt = False
+            self._fleet.touch(session.seat)
+            self._dispatcher.wake.set()
 
     async def heartbeat(self, session: Session, heartbeat: attach.Heartbeat) -> None:
         """Take the whole state in, and answer with what ought to be."""
@@ -192,7 +204,7 @@ class Sessions:
                 self._known(session, holding)
             elif not session.outbox.full:  # else the next heartbeat, after some acks
                 self._assign(session, holding)
-        if lost:
+        if lost and not self._ctx.gate.degraded:
             await self.lose(lost, reason="FORGOTTEN", message="its sidecar does not hold it any more", died=False)
         if session.stream is not None:
             session.stream.desire(self._desired(session))
@@ -239,32 +251,9 @@ class Sessions:
                 raise
         return len(ended)
 
-    def overdue(self, monotonic: float) -> list[Overdue]:
-        """Agents that were silent for a lease. Their sessions end here; their holdings are for the caller to take."""
-        found: list[Overdue] = []
-        lease_s = self._ctx.settings.lease_s
-        if monotonic - self._patient_from < lease_s:
-            return found
-        for session in [one for one in self._sessions.values() if monotonic - one.heard_at >= lease_s]:
-            del self._sessions[session.agent]
-            if session.stream is not None:
-                session.stream.fail(
-                    errors.Unavailable("no heartbeat came for a lease", reason="SILENT", retry_delay_s=1.0)
-                )
-                self._fleet.detach(session.agent)
-            if holdings := session.holds():
-                found.append(Overdue(session.agent, holdings, was_here=True))
-        known = {one.agent for one in found}
-        return found + [one for one in self._orphans() if one.agent not in known]
-
-    def next_overdue(self) -> float | None:
-        """When, by the monotonic clock, the lease of the first session without a stream passes."""
-        waiting = [one.heard_at for one in self._sessions.values() if one.stream is None]
-        return max(min(waiting), self._patient_from) + self._ctx.settings.lease_s if waiting else None
-
     def be_patient(self) -> None:
         """Let no lease pass for one lease length: the hub itself was away (it started, or its loop stood still)."""
-        self._patient_from = self._ctx.clock.monotonic()
+        self.silence.be_patient()
 
     def not_now(self, problem: errors.Problem) -> None:
         """The store takes nothing, so nothing is acked and a stream ends; its sidecar keeps what it has to say.
@@ -314,7 +303,7 @@ class Sessions:
 
     def _committed(self, events: Iterable[Event]) -> None:
         for event in events:
-            if event.type in _FINAL:
+            if event.type in _FINAL and "grace_s" not in event.fields:
                 self.go_away(event.subject.removeprefix("agents/"), _FINAL[event.type], final=True)
             elif event.type in ("agent.draining", "agent.resumed"):
                 self.nudge(event.subject.removeprefix("agents/"))
@@ -327,7 +316,9 @@ class Sessions:
             return  # taken back meanwhile: the next commit says so
         task = found.task
         if first and task.queued_at is not None and task.assigned_at is not None:
-            self._ctx.figures.waits.append(task.assigned_at - task.queued_at)
+            self._ctx.figures.waited(task.assigned_at - task.queued_at, task.lane)
+        if self.trace is not None:
+            found = msgspec.structs.replace(found, traceparent=self.trace(task))
         seq = session.say(found)
         if seq:
             session.told[holding] = self._told(seq, found.spec)
@@ -373,16 +364,6 @@ class Sessions:
             stream.go_away(attach.Goaway(reason="SUPERSEDED", final=True))
         else:
             stream.end()  # half open: the sidecar is on the new one already
-
-    def _orphans(self) -> list[Overdue]:
-        """Agents that hold something and have no session: they did not come back since the hub started."""
-        found = []
-        for seat in self._fleet:
-            if seat.holdings and seat.agent not in self._sessions:
-                held = [Holding(task, one.generation) for task, one in seat.holdings.items() if not one.claimed]
-                if held:
-                    found.append(Overdue(seat.agent, held, was_here=False))
-        return found
 
 
 def _assignment(reader: Reader, holding: Holding) -> attach.Assign | None:

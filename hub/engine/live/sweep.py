@@ -2,7 +2,7 @@
 
 Its light part (leases, due times, streams that ended, stuck attempts) runs whenever something is due: a timer is set
 for the next due time and set again whenever a commit brings an earlier one. The full part (comparing the seats and the
-hint of what waits with the store, forgetting old answers) runs every `sweep_s`. Both are bounded; what is left over is
+hint of what waits with the store) runs every `sweep_s`. Both are bounded; what is left over is
 done by the next run at once.
 """
 
@@ -25,9 +25,6 @@ log = logs.get(__name__)
 RECOUNTS_MAX: Final = 500
 """Seats compared with the store by one sweep: about five milliseconds of the event loop."""
 
-ANSWERS_EVERY_S: Final = 600.0
-"""Old answers are looked for this often: a window of a day need not be exact, and an idle hub should not write."""
-
 TIMER_MIN_S: Final = 0.05
 """Due times closer together than this share a run."""
 
@@ -45,7 +42,6 @@ class Sweep:
         self._timer_at = 0.0
         self._last_run = ctx.clock.monotonic()
         self._last_full = self._last_run
-        self._last_answers = self._last_run
         self._recount_from = 0
         sessions.on_detach = self.wake.set
         ctx.bus.listen(self._committed)
@@ -59,18 +55,19 @@ class Sweep:
         self._last_run = monotonic
         await self._sessions.flush(now)
         await self._leases(monotonic)
-        more = await self._due(now)
+        await self._deaf(monotonic)
+        more = await self._due(now, self._sessions.silence.patience_left_s(monotonic))
         await self._stuck(now, monotonic)
         self._dispatcher.fleet.refresh(now)
         if monotonic - self._last_full >= settings.sweep_s:
             self._last_full = monotonic
-            await self._full(now, monotonic)
+            self._full()
         if more:
             self.wake.set()
         self._arm()
 
     async def _leases(self, monotonic: float) -> None:
-        for overdue in self._sessions.overdue(monotonic):
+        for overdue in self._sessions.silence.overdue(monotonic):
             log.warning("lease.passed", agent=overdue.agent, holdings=len(overdue.holdings), was_here=overdue.was_here)
             await self._sessions.lose(
                 overdue.holdings,
@@ -80,13 +77,27 @@ class Sweep:
                 revoke="LEASE_EXPIRED",
             )
 
-    async def _due(self, now: float) -> bool:
+    async def _deaf(self, monotonic: float) -> None:
+        for overdue in self._sessions.silence.deaf(monotonic):
+            log.warning("session.deaf", agent=overdue.agent, offered=len(overdue.holdings))
+            if overdue.holdings:
+                await self._sessions.lose(
+                    overdue.holdings,
+                    reason="UNDELIVERED",
+                    message=f"agents/{overdue.agent} did not acknowledge it",
+                    died=False,
+                    revoke="UNDELIVERED",
+                )
+
+    async def _due(self, now: float, patience_s: float) -> bool:
         """Wake what is due; True when there may be more."""
         next_due = self._ctx.store.read(lambda reader: reader.next_due())
         if next_due is None or next_due > now:
             return False
         limit, roll = self._ctx.settings.sweep_batch, self._ctx.rng.random()
-        count = await self._ctx.store.write(lambda txn: timer.wake(txn, now, limit, roll=roll), essential=True)
+        count = await self._ctx.store.write(
+            lambda txn: timer.wake(txn, now, limit, roll=roll, patience_s=patience_s), essential=True
+        )
         return count >= limit
 
     async def _stuck(self, now: float, monotonic: float) -> None:
@@ -99,21 +110,17 @@ class Sweep:
             over += late
         if noted:
             await self._ctx.store.write(lambda txn: attaching.note_stuck(txn, noted, now, stuck_s), essential=True)
-        if over:
+        if over and not self._sessions.silence.patience_left_s(monotonic):  # nobody could show any while we were away
             message = "it showed no progress for longer than its own limits allow"
             await self._sessions.lose(over, reason="STUCK", message=message, died=True, revoke="STUCK")
 
-    async def _full(self, now: float, monotonic: float) -> None:
+    def _full(self) -> None:
         seats = [seat.agent for seat in self._dispatcher.fleet if seat.online or seat.holdings]
         for agent in seats[self._recount_from : self._recount_from + RECOUNTS_MAX]:
             self._dispatcher.fleet.recount(agent)
         self._recount_from = self._recount_from + RECOUNTS_MAX if self._recount_from + RECOUNTS_MAX < len(seats) else 0
         self._dispatcher.waiting.check()
         self._dispatcher.wake.set()
-        if monotonic - self._last_answers >= ANSWERS_EVERY_S:
-            self._last_answers = monotonic
-            limit = self._ctx.settings.sweep_batch
-            await self._ctx.store.write(lambda txn: txn.drop_answers(now, limit), essential=True)
 
     # The timer
 
@@ -122,9 +129,9 @@ class Sweep:
         clock = self._ctx.clock
         due = (self._ctx.store.read(lambda reader: reader.next_due()), self._dispatcher.fleet.next_due())
         delays = [at - clock.now() for at in due if at is not None]
-        overdue = self._sessions.next_overdue()
-        if overdue is not None:
-            delays.append(overdue - clock.monotonic())
+        look = self._sessions.silence.next_look(clock.monotonic())
+        if look is not None:
+            delays.append(look - clock.monotonic())
         if delays:
             self._set(max(TIMER_MIN_S, min(delays)))
 
@@ -133,16 +140,23 @@ class Sweep:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = loop.call_later(delay_s, self._ring)
-        self._timer_at = self._ctx.clock.now() + delay_s
+        self._timer_at = self._ctx.clock.monotonic() + delay_s
 
     def _ring(self) -> None:
         self._timer = None
         self.wake.set()
 
     def _committed(self, _events: Sequence[Event]) -> None:
+        """Ring no later than for what is due next, and than for what may come of this commit: a new session whose lease
+        passes, something said that is not acked.
+        """
+        clock, settings = self._ctx.clock, self._ctx.settings
+        delay_s = min(settings.ack_timeout_s, settings.lease_s)
         next_due = self._ctx.store.read(lambda reader: reader.next_due())
-        if next_due is not None and (self._timer is None or next_due < self._timer_at - TIMER_MIN_S):
-            self._set(max(TIMER_MIN_S, next_due - self._ctx.clock.now()))
+        if next_due is not None:
+            delay_s = min(delay_s, next_due - clock.now())
+        if self._timer is None or clock.monotonic() + delay_s < self._timer_at - TIMER_MIN_S:
+            self._set(max(TIMER_MIN_S, delay_s))
 
     def stop(self) -> None:
         """Let no timer ring any more."""

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, assert_never
 
-from hub.core import attach
+from hub.core import attach, blame
 from hub.core.holding import Holding
-from hub.core.task import HELD, Attribution, Failure, State, Task
+from hub.core.task import HELD, Attribution, Failure, Receipt, State, Task
 from hub.engine.live import dispatch
 from hub.engine.live.context import Context
 from hub.engine.live.dispatch import Dispatcher
@@ -30,6 +30,9 @@ from hub.store.base import Txn
 from kit import errors, logs
 
 log = logs.get(__name__)
+
+GOOD: Final = frozenset({State.SUCCEEDED, State.MERGING})
+"""Where an accepted completion leaves a task."""
 
 BATCH_MAX: Final = 32
 """Reports applied in one write: a few milliseconds of the writer, which others wait for."""
@@ -43,6 +46,7 @@ class Applied(NamedTuple):
     failed: int
     """Failures charged to their tasks."""
     taken: dispatch.Taken
+    receipts: tuple[Receipt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +82,28 @@ class Worker:
                 message = stream.reports.get_nowait()
             ended = message is None
             if batch:
-                await self._apply(stream, batch)
+                ended = not await self._apply(stream, batch) or ended
         stream.end()
 
-    async def _apply(self, stream: Stream, batch: Sequence[Sequenced]) -> None:
+    async def _apply(self, stream: Stream, batch: Sequence[Sequenced]) -> bool:
+        """Apply what came and let it be acked; False: that was the last word.
+
+        Nothing is acked once the store takes nothing more: the sidecar keeps what it has to say for the hub that comes
+        after this one, and the stream stays, so that what runs goes on.
+        """
+        leaving = any(isinstance(message.body, attach.Goodbye) for message in batch)
+        gate = self._ctx.gate
+        if not gate.degraded:
+            try:
+                await self._take_in(stream, batch)
+                return True
+            except Exception:
+                if not gate.degraded:
+                    raise
+        log.warning("reports.kept_back", agent=stream.session.agent, count=len(batch))
+        return not leaving
+
+    async def _take_in(self, stream: Stream, batch: Sequence[Sequenced]) -> None:
         reports = tuple([message.body for message in batch if isinstance(message.body, attach.Report)])
         if reports:
             await self._reports(stream, reports)
@@ -99,6 +121,8 @@ class Worker:
             self._sessions.not_now(problem)
             raise
         except Exception as error:
+            if self._ctx.gate.degraded:
+                raise  # no report is to blame
             if len(reports) == 1:
                 await self._refuse(stream, batch, error)
                 return
@@ -114,6 +138,8 @@ class Worker:
             stream.session.say(attach.Revoke(holding, "FENCED", "it was given to somebody else, or ended, meanwhile"))
         figures.completed += applied.completed
         figures.failed += applied.failed
+        if figures.on_receipts is not None:
+            figures.on_receipts(applied.receipts)
 
     async def _refuse(self, stream: Stream, batch: Batch, error: Exception) -> None:
         report = batch.reports[0]
@@ -140,18 +166,20 @@ def apply(txn: Txn, batch: Batch) -> Applied:
     """Apply reports in their order, then give the slots that they freed their next tasks."""
     fenced: list[Holding] = []
     freed = completed = failed = 0
+    blamed = False
+    receipts: list[Receipt] = []
     for report in batch.reports:
         before = txn.task(report.holding.task)
         try:
             after = _report(txn, report, batch)
             if before is None or (before.agent, before.generation) != (batch.agent, report.holding.generation):
                 continue  # said twice: it has freed its slot before
+            receipts += _receipts(report)
             freed += after.state not in HELD
-            completed += isinstance(report.outcome, attach.Completed) and after.state in (
-                State.SUCCEEDED,
-                State.MERGING,
-            )
+            is_done = isinstance(report.outcome, attach.Completed) and after.state in GOOD
+            completed += is_done
             failed += after.attempts_used > before.attempts_used
+            blamed |= not is_done and not isinstance(report.outcome, attach.Accepted)
         except errors.Fenced as problem:
             fenced.append(report.holding)
             fields = {"generation": str(report.holding.generation), "state": problem.metadata.get("state", "")}
@@ -159,11 +187,27 @@ def apply(txn: Txn, batch: Batch) -> Applied:
                 batch.now, "task.fenced", f"tasks/{report.holding.task}", actor=f"agents/{batch.agent}", **fields
             )
     taken = dispatch.NOTHING
-    if batch.plan is not None and freed:
+    if batch.plan is not None and freed and not (blamed and _isolated(txn, batch)):
         idle = batch.plan.idle[0]
         plan = batch.plan._replace(idle=(idle._replace(slots=min(idle.slots, freed)),))
         taken = dispatch.take(txn, plan, batch.now, batch.age_step_s)
-    return Applied(tuple(fenced), completed, failed, taken)
+    return Applied(tuple(fenced), completed, failed, taken, tuple(receipts))
+
+
+def _receipts(report: attach.Report) -> tuple[Receipt, ...]:
+    match report.outcome:
+        case attach.Completed(result):
+            return result.receipts
+        case attach.Failed() as failed:
+            return failed.receipts
+        case _:
+            return ()
+
+
+def _isolated(txn: Txn, batch: Batch) -> bool:
+    """Did these very reports isolate the agent? Its slots look free to the plan, which was made before."""
+    agent = txn.agents.get(batch.agent)
+    return agent is not None and blame.isolated(agent, batch.now)
 
 
 def _report(txn: Txn, report: attach.Report, batch: Batch) -> Task:

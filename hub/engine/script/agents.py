@@ -69,14 +69,22 @@ def enroll(
     return agent
 
 
-def rotate(txn: Txn, agent_id: str, token_id: str, secret: str, now: float, *, actor: str) -> Agent:
-    """Give an agent a new token; the old one is void with this commit."""
+def rotate(
+    txn: Txn, agent_id: str, token_id: str, secret: str, now: float, *, actor: str, grace_s: float = 0.0
+) -> Agent:
+    """Give an agent a new token; the old one is void with this commit, or in `grace_s`."""
     agent = found(txn, agent_id)
-    if agent.token:
+    if agent.token_before:
+        tokens.revoke(txn, agent.token_before, now, actor=actor)
+    if agent.token and grace_s > 0:
+        tokens.expire(txn, agent.token, now + grace_s, now, actor=actor)
+    elif agent.token:
         tokens.revoke(txn, agent.token, now, actor=actor)
     _issue(txn, agent, token_id, secret, now, actor=actor)
-    txn.append(now, "agent.token_rotated", f"agents/{agent_id}", actor=actor)
-    return _write(txn, agent, now, token=token_id)
+    # Sessions read the grace: without one the token has leaked, and whoever holds it must go.
+    fields = {"grace_s": f"{grace_s:g}"} if grace_s > 0 else {}
+    txn.append(now, "agent.token_rotated", f"agents/{agent_id}", actor=actor, **fields)
+    return _write(txn, agent, now, token=token_id, token_before=agent.token if grace_s > 0 else "")
 
 
 def rename(txn: Txn, agent_id: str, display_name: str, now: float, *, actor: str, etag: str = "") -> Agent:
@@ -121,8 +129,9 @@ def delete(txn: Txn, agent_id: str, now: float, *, actor: str, etag: str = "", r
             roll=roll,
             revoke="AGENT_DELETED",
         )
-    if agent.token:
-        tokens.revoke(txn, agent.token, now, actor=actor)
+    for token in (agent.token, agent.token_before):
+        if token:
+            tokens.revoke(txn, token, now, actor=actor)
     txn.agents.delete(agent_id)
     txn.append(now, "agent.deleted", f"agents/{agent_id}", actor=actor)
     return holdings

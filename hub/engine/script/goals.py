@@ -21,6 +21,7 @@ import msgspec
 
 from hub.core import goal as core
 from hub.core import plan as plans
+from hub.core import policy as policies
 from hub.core import task as tasks
 from hub.core.goal import Assertion, Event, Goal, Plan, PlanTask, State
 from hub.core.task import Delivery, Expectation, Kind, Receipt, Requirement, Task, TaskSpec, Tier, Verdict
@@ -198,12 +199,15 @@ def _verify(txn: Txn, goal: Goal, now: float, counts: dict[str, Any]) -> Goal:
     else:
         task_id = ids.derived(now, "verify", goal.id, goal.revision)
         hold = core.HELD_BACK if goal.paused else ""
-        lifecycle.file(txn, task_id, verification(goal), now, goal=goal.id, hold=hold)
+        plan = txn.plans.get(goal.id)
+        policy = policies.strictest(one.spec.policy for one in plan.tasks) if plan is not None else policies.Policy()
+        contract = verification(goal, policy)
+        lifecycle.file(txn, task_id, contract, now, goal=goal.id, hold=hold)
     fields = {"verify_task": f"tasks/{task_id}"}
     return move(txn, goal, Event.TASKS_DONE, now, "goal.verifying", fields=fields, verify_task=task_id, **counts)
 
 
-def verification(goal: Goal) -> TaskSpec:
+def verification(goal: Goal, policy: policies.Policy) -> TaskSpec:
     """The contract of the task that checks a goal's assertions."""
     checks = tuple(
         msgspec.structs.replace(assertion.check, id=assertion.id, expect_on_base=Expectation.ANY)
@@ -213,7 +217,10 @@ def verification(goal: Goal) -> TaskSpec:
     return TaskSpec(
         title=f"Verify: {goal.title}"[:200],
         lane=goal.lane,
-        requirement=Requirement(kind=Kind.VERIFY, tier=Tier.TRIVIAL, repo=goal.repo),
+        requirement=Requirement(
+            kind=Kind.VERIFY, tier=Tier.TRIVIAL, repo=goal.repo, sandbox=policy.isolation is policies.Isolation.REQUIRED
+        ),
+        policy=policy,
         checks=checks,
         delivery=Delivery.NONE,
         run_timeout_s=merge.run_timeout_s(checks),

@@ -235,14 +235,17 @@ def follow_dependants(txn: Txn, task: Task, now: float) -> list[Task]:
 
 
 def revive_dependants(txn: Txn, task: Task, now: float, actor: str) -> None:
-    """Put back what ended or parked only because this task had: it is tried again."""
+    """Put back what ended or parked only because this task had: it is tried again.
+
+    What waits for another one that is gone stays as it is: it would wait for ever, and comes back with that one.
+    """
     pending = [task.id]
     while pending:
         for id in txn.dependants(pending.pop(), limit=DEPENDANTS_MAX):
             waiting = txn.task(id)
             if waiting is None or waiting.failure is None or waiting.failure.reason != "DEPENDENCY_FAILED":
                 continue
-            if waiting.state in (State.DEAD, State.PARKED):
+            if waiting.state in (State.DEAD, State.PARKED) and not gone_dependency(txn, waiting):
                 waits_for = unfinished_count(txn, waiting)
                 move(
                     txn,
@@ -265,6 +268,17 @@ def unfinished_count(txn: Txn, task: Task) -> int:
     assert spec is not None, task.id
     found = (txn.task(id) for id in spec.depends_on)
     return sum(1 for one in found if one is None or one.state is not State.SUCCEEDED)
+
+
+def gone_dependency(txn: Txn, task: Task) -> str:
+    """Id of a dependency that will not succeed, as it is now (dead, cancelled, deleted); empty: there is none."""
+    spec = txn.spec(task.id)
+    assert spec is not None, task.id
+    for id in spec.depends_on:
+        other = txn.task(id)
+        if other is None or other.state in _GONE:
+            return id
+    return ""
 
 
 def _held_back(txn: Txn, task: Task, now: float) -> Task:

@@ -175,8 +175,11 @@ def _board(txn: Txn, change: Change, work: Task, now: float) -> Task:
     spec = TaskSpec(
         title=f"Merge: {change.title or contract.title}"[:200],
         lane=work.lane,
-        requirement=Requirement(kind=Kind.MERGE, tier=Tier.TRIVIAL, repo=change.repo),
+        requirement=Requirement(
+            kind=Kind.MERGE, tier=Tier.TRIVIAL, repo=change.repo, sandbox=contract.requirement.sandbox
+        ),
         checks=checks,
+        policy=contract.policy,  # the checks run the code that was written under it
         run_timeout_s=run_timeout_s(checks),
         silence_timeout_s=silence_timeout_s(checks),
         labels={"merge_style": style},

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from hub.core import task as core
+from hub.core.backup import GENERATION_FLOOR_KEY
 from hub.core.task import Attempt, AttemptOutcome, Attribution, Event, Failure, Kind, State, Task, TaskSpec
 from hub.engine.script import goals, lifecycle, merge
 from hub.engine.script.settle import settle
@@ -51,8 +52,9 @@ def assign(txn: Txn, task_id: str, agent: str, now: float) -> Placed | None:
 
 
 def place(txn: Txn, task: Task, spec: TaskSpec, agent: str, now: float) -> Placed:
-    """Assign a QUEUED task at the next generation."""
-    generation = task.generation + 1
+    """Assign a QUEUED task at the next generation, above all that were handed out before the last restore."""
+    floor = txn.meta(GENERATION_FLOOR_KEY)
+    generation = max(task.generation, int(floor) if floor is not None else 0) + 1
     fields = {"agent": agent, "generation": str(generation)}
     after = lifecycle.move(
         txn, task, Event.ASSIGN, now, "task.assigned", fields=fields, agent=agent, generation=generation
@@ -108,6 +110,15 @@ def revive(txn: Txn, task_id: str, now: float, *, actor: str, etag: str = "") ->
             state=task.state.name,
             reason="TASK_STATE",
             metadata={"task": f"tasks/{task.id}", "change": f"changes/{task.change}"},
+        )
+    gone = lifecycle.gone_dependency(txn, task) if task.state is not State.SUCCEEDED else ""
+    if gone:
+        # It would wait for ever. The retry of that one brings back what ended because of it.
+        raise errors.IllegalState(
+            f"task tasks/{task.id} depends on tasks/{gone}, which is gone; retry that one first",
+            state=task.state.name,
+            reason="DEPENDENCY_GONE",
+            metadata={"task": f"tasks/{task.id}", "dependency": f"tasks/{gone}"},
         )
     waits_for = lifecycle.unfinished_count(txn, task) if task.state is not State.SUCCEEDED else 0
     event = Event.BLOCK if waits_for else Event.REVIVE

@@ -4,6 +4,8 @@ running.
 
 from __future__ import annotations
 
+import msgspec
+
 from hub.core import retry
 from hub.core import task as core
 from hub.core.holding import Holding
@@ -13,17 +15,26 @@ from hub.engine.script.settle import settle
 from hub.store.base import Txn
 
 
-def wake(txn: Txn, now: float, limit: int, *, roll: float) -> int:
+def wake(txn: Txn, now: float, limit: int, *, roll: float, patience_s: float = 0.0) -> int:
     """Do what is due: start times, backoffs, parked tasks, deadlines for waiting, for accepting and for running. How
     many.
+
+    With `patience_s` the hub was away, and no lease passes for so long: who has a task could not say that it began or
+    ended, and has as long to say it now.
     """
     due = txn.due(now, limit)
     for id in due:
         task = txn.task(id)
         assert task is not None, id
+        if task.wake_at is None or task.wake_at > now:
+            continue  # it ended with one that came before it in this very list
         if task.queue_deadline_at is not None and task.queue_deadline_at <= now and task.state in core.WAITING:
             failure = Failure(reason="QUEUE_DEADLINE", message="it was not assigned before its deadline")
             settle(txn, [lifecycle.kill(txn, task, failure, now)], now)
+            continue
+        if patience_s > 0 and task.state in core.HELD and not task.claimed:
+            later = msgspec.structs.replace(task, wake_at=now + patience_s, revision=task.revision + 1)
+            txn.put_task(later, task)
             continue
         _due(txn, task, now, roll)
     return len(due)

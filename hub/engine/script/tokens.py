@@ -38,6 +38,17 @@ def revoke(txn: Txn, token_id: str, now: float, *, actor: str) -> Token:
     return after
 
 
+def expire(txn: Txn, token_id: str, at: float, now: float, *, actor: str) -> Token | None:
+    """Give a token an end, unless it has an earlier one or is void; None when there is no such token."""
+    token = txn.tokens.get(token_id)
+    if token is None or token.revoked_at is not None or (token.expires_at is not None and token.expires_at <= at):
+        return token
+    after = msgspec.structs.replace(token, expires_at=at)
+    txn.tokens.put(after)
+    txn.append(now, "token.expiring", f"tokens/{token_id}", actor=actor, scope=token.scope.name, until=f"{at:.3f}")
+    return after
+
+
 def good(token: Token | None, now: float) -> Token:
     """The token, when it opens anything now. Raises Unauthenticated, saying what is wrong with it."""
     if token is None:

@@ -294,9 +294,8 @@ def _blame(txn: Txn, holding: Holding, agent: str, *, charged: bool, now: float)
         return
     after, refunds = blame.failed(record, holding, charged=charged, now=now)
     txn.agents.put(after)
-    if after.isolated_until is None or after.isolated_until == record.isolated_until:
-        return
-    txn.append(now, "agent.isolated", f"agents/{agent}", until=f"{after.isolated_until:.3f}")
+    if after.isolated_until is not None and after.isolated_until != record.isolated_until:
+        txn.append(now, "agent.isolated", f"agents/{agent}", until=f"{after.isolated_until:.3f}")
     for suspect in refunds:
         _refund(txn, suspect, agent, now)
 

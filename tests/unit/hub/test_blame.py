@@ -21,6 +21,15 @@ def test_three_different_tasks_failed_in_a_row_isolate_for_five_minutes_and_are_
     assert (agent.failures_in_row, agent.suspects, agent.failed_count) == (0, (), 3)
 
 
+def test_what_an_isolated_agent_still_held_is_refunded_too_and_isolates_it_no_longer() -> None:
+    agent = Agent(id="a", isolated_until=310.0)
+    agent, refunds = blame.failed(agent, Holding("t", 1), charged=True, now=20.0)
+    assert refunds == (Holding("t", 1),)
+    assert (agent.isolated_until, agent.failures_in_row, agent.failed_count) == (310.0, 0, 1)
+    assert blame.failed(agent, Holding("t", 2), charged=False, now=20.0)[1] == ()
+    assert not blame.failed(agent, Holding("t", 3), charged=True, now=310.0)[1]
+
+
 def test_one_bad_task_tried_three_times_isolates_nobody() -> None:
     agent = Agent(id="a")
     for generation in range(1, 6):

@@ -358,7 +358,7 @@ async def test_the_sweep_heals_a_lost_hint(stage: Stage) -> None:
     stage.dispatcher.waiting._leave(stage.task(waiting[0]).class_id)
     assert await stage.dispatch() == 0
     await stage.pass_time(30.0)
-    await stage.online("a1")
+    stage.sessions.heard((await stage.online("a1")).session, 0)
     assert await stage.dispatch() == 1
 
 

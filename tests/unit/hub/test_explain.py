@@ -60,6 +60,23 @@ async def test_each_obstacle_is_named_with_what_would_help(
     assert told.summary and told.unblock
 
 
+async def test_a_task_that_demands_a_sandbox_says_that_no_agent_offers_one_and_waits_for_one_that_does(
+    stage: Stage,
+) -> None:
+    (task,) = await file_many(stage, 1, sandbox=True)
+    await stage.online("a1")
+    await stage.online("a2")
+    told = stage.explainer.explain(task)
+    assert reasons(told) == {"a1": "NO_SANDBOX", "a2": "NO_SANDBOX"}
+    assert "no agent offers a sandbox" in told.summary
+    assert "install bubblewrap" in told.unblock[0]
+    await stage.dispatch()
+    assert stage.state(task) is State.QUEUED
+    await stage.online("a3", offer=offer(sandbox=True))
+    await stage.dispatch()
+    assert stage.task(task).agent == "a3"
+
+
 async def test_an_agent_that_is_offline_isolated_or_refused_it_is_named(stage: Stage) -> None:
     (task,) = await file_many(stage, 1)
     stream = await stage.online("a1", offer=offer())

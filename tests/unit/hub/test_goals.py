@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from hub.core.goal import State
+from hub.core.policy import Isolation, Policy
 from hub.core.task import DependencyPolicy, Kind, Lane, Phase, Result, Verdict
 from hub.core.task import State as TaskState
 from hub.engine.script import goals, queue, steering, work
@@ -94,6 +95,27 @@ def test_six_tasks_are_done_merged_and_verified_and_the_goal_succeeds(bench: Goa
     assert goal.assertions[0].receipt.verdict is Verdict.PASS
     told = [type for type in bench.events(goal_id) if type.startswith("goal.")]
     assert told == ["goal.created", "goal.started", "goal.verifying", "goal.succeeded"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "verify"),
+    [
+        (Policy(), Policy(), Policy()),
+        (Policy(), Policy(isolation=Isolation.REQUIRED), Policy(isolation=Isolation.REQUIRED)),
+        (Policy(network=True), Policy(), Policy()),
+        (Policy(network=True), Policy(network=True), Policy(network=True)),
+    ],
+)
+def test_the_assertions_are_verified_under_the_strictest_policy_of_the_plan(
+    bench: GoalBench, one: Policy, other: Policy, verify: Policy
+) -> None:
+    goal_id = bench.create(plan_task("T1", policy=one), plan_task("T2", policy=other, fulfills=["A1"]))
+    bench.finish(goal_id, "T1", "T2")
+    (task,) = bench.tasks(goal_id, Kind.VERIFY)
+    spec = bench.read(lambda reader: reader.spec(task.id))
+    assert spec is not None
+    assert spec.policy == verify
+    assert spec.requirement.sandbox is (verify.isolation is Isolation.REQUIRED)
 
 
 def test_a_task_is_not_done_before_its_change_is_merged(bench: GoalBench) -> None:

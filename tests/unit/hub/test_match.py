@@ -42,6 +42,7 @@ def test_an_offer_that_meets_everything_fits() -> None:
         ({"capabilities": frozenset({"git"})}, {}, Reason.MISSING_CAPABILITY),
         ({"repos": frozenset({"s"})}, {}, Reason.OTHER_REPO),
         ({}, {"agent": "b"}, Reason.OTHER_AGENT),
+        ({"sandbox": False}, {"sandbox": True}, Reason.NO_SANDBOX),
     ],
 )
 def test_each_thing_that_is_missing_is_named(offer: Any, wanted: Any, reason: Reason) -> None:

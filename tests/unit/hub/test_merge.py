@@ -7,8 +7,9 @@ import pytest
 
 from hub.core.change import State as ChangeState
 from hub.core.holding import Holding
+from hub.core.policy import Isolation, Policy
 from hub.core.repo import MergeStyle, Repo
-from hub.core.task import Failure, Kind, State, Task
+from hub.core.task import Failure, Kind, Requirement, State, Task
 from hub.engine.script import merge, queue, work
 from kit import errors, ids
 from tests.support.goalbench import CONFLICT, RED, UNREACHABLE, GoalBench, check, plan_task, proven
@@ -55,6 +56,16 @@ def test_a_merge_runs_the_tasks_checks_and_then_those_of_the_repo(bench: GoalBen
     assert [(one.id, one.run) for one in spec.checks] == [("c", "test-T1"), ("lint", "make lint")]
     assert spec.labels == {"merge_style": "merge_commit"}
     assert spec.title == "Merge: Do it"
+
+
+def test_a_merge_runs_under_the_policy_of_the_task_that_wrote_the_change(bench: GoalBench) -> None:
+    policy = Policy(isolation=Isolation.REQUIRED, network=True)
+    spec = plan_task("T1", requirement=Requirement(repo="app", sandbox=True), policy=policy).spec
+    task = bench.do(lambda txn: queue.submit(txn, ids.derived(bench.now, "t", 1), spec, bench.now, actor="me")[0])
+    bench.done(task)
+    made = bench.read(lambda reader: reader.spec(bench.merges()[0].id))
+    assert made is not None
+    assert (made.requirement.sandbox, made.policy) == (True, policy)
 
 
 def test_a_merge_takes_the_style_of_its_repo(bench: GoalBench) -> None:

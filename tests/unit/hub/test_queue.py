@@ -451,6 +451,35 @@ def test_a_revived_task_has_fresh_attempts(bench: Bench) -> None:
     assert bench.assign(task).generation == 2
 
 
+@pytest.mark.parametrize("how", ["cancelled", "deleted"])
+def test_a_retry_of_what_depends_on_something_gone_is_refused_because_it_would_wait_for_ever(
+    bench: Bench, how: str
+) -> None:
+    first = bench.submit()
+    second = bench.submit(depends_on=(first.id,))
+    bench.do(lambda txn: queue.cancel(txn, first.id, bench.now, actor="me"))
+    if how == "deleted":
+        bench.do(lambda txn: queue.delete(txn, first.id, bench.now, actor="me"))
+    with pytest.raises(errors.IllegalState) as refused:
+        bench.do(lambda txn: queue.revive(txn, second.id, bench.now, actor="me"))
+    assert refused.value.reason == "DEPENDENCY_GONE"
+    assert bench.task(second.id).state is State.DEAD
+
+
+def test_what_waits_for_two_that_are_gone_comes_back_with_the_second(bench: Bench) -> None:
+    one, other = bench.submit(), bench.submit()
+    waits = bench.submit(depends_on=(one.id, other.id))
+    bench.do(lambda txn: queue.cancel(txn, one.id, bench.now, actor="me"))
+    bench.do(lambda txn: queue.cancel(txn, other.id, bench.now, actor="me"))
+    bench.do(lambda txn: queue.revive(txn, one.id, bench.now, actor="me"))
+    assert bench.task(waits.id).state is State.DEAD
+    bench.do(lambda txn: queue.revive(txn, other.id, bench.now, actor="me"))
+    assert bench.task(waits.id).state is State.PENDING
+    for task in (one, other, waits):
+        bench.complete(bench.assign(task))
+    assert bench.task(waits.id).state is State.SUCCEEDED
+
+
 def test_a_release_keeps_its_place_and_a_retry_goes_to_the_end(bench: Bench) -> None:
     task = bench.submit()
     bench.now = 1005.0

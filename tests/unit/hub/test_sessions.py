@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from hub.core import attach
 from hub.core.agent import State as AgentState
 from hub.core.agent_state import derive
 from hub.core.attach import Heartbeat, Progress, Report
+from hub.core.event import Event
 from hub.core.holding import Holding
-from hub.core.task import Attribution, Check, State
+from hub.core.task import Attribution, Check, Failure, State
 from hub.engine.live.session import Sequenced, Stream
 from hub.engine.script import agents, queue, work
 from hub.store.lmdb import LmdbStore
@@ -37,7 +38,7 @@ async def said(stream: Stream) -> list[Any]:
 
 
 async def beat(stage: Stage, stream: Stream, *holdings: Holding, **fields: Any) -> attach.Desired:
-    stream.session.outbox.ack(stream.session.outbox.last)
+    stage.sessions.heard(stream.session, stream.session.outbox.last)
     await stage.sessions.heartbeat(stream.session, Heartbeat(holdings=holdings, **fields))
     desired = [body for body in await said(stream) if isinstance(body, attach.Desired)]
     return desired[-1]
@@ -199,6 +200,51 @@ async def test_an_attempt_without_progress_is_noted_and_taken_back_beyond_its_ow
     assert any(isinstance(body, attach.Revoke) and body.reason == "STUCK" for body in await said(stream))
 
 
+async def test_what_could_show_no_progress_while_the_hub_stood_still_is_not_taken_for_stuck(stage: Stage) -> None:
+    stream = await stage.online("a1")
+    task = await stage.submit()
+    await beat(stage, stream, Holding(task, 1))
+    await stage.do(lambda txn: work.accept(txn, Holding(task, 1), "a1", stage.clock.now()))
+    stage.clock.advance(1000.0)  # beyond what an attempt may be silent, within what it may run
+    await stage.sweep.run_once(stage.clock.now())
+    assert stage.state(task) is State.RUNNING
+    await beat(stage, stream, Holding(task, 1), progress=(Progress(tool_calls=1),))
+    await stage.pass_time(20.0)
+    await beat(stage, stream, Holding(task, 1), progress=(Progress(tool_calls=2),))
+    await stage.pass_time(20.0)
+    assert stage.state(task) is State.RUNNING
+
+
+async def test_a_drain_that_comes_with_the_hello_is_not_forgotten(stage: Stage) -> None:
+    """Found by the simulator (seed 20055): both in one commit, and the drained agent was given work."""
+    await stage.enrol("a1")
+    opening = asyncio.create_task(stage.online("a1"))
+    await asyncio.sleep(0)  # the hello is written, and whoever said it has not gone on yet
+    await stage.do(lambda txn: agents.drain(txn, "a1", stage.clock.now(), actor="me"))
+    await opening
+    seat = stage.dispatcher.fleet.get("a1")
+    assert seat is not None and seat.draining
+    task = await stage.submit()
+    await stage.dispatch()
+    assert stage.state(task) is State.QUEUED
+
+
+async def test_a_look_at_the_store_between_a_commit_and_its_news_hides_nothing(stage: Stage) -> None:
+    """Found by the simulator (seed 10133): what the look had taken off the seat, nobody was told had ended."""
+    stream = await stage.online("a1")
+    task = await stage.submit()
+    assert Holding(task, 1) in stream.session.told
+    told: list[Sequence[Event]] = []
+    listeners, stage.store._listeners = stage.store._listeners, [told.append]  # type: ignore[attr-defined]
+    await stage.do(lambda txn: queue.cancel(txn, task, stage.clock.now(), actor="me"))
+    stage.dispatcher.fleet.recount("a1")
+    stage.store._listeners = listeners  # type: ignore[attr-defined]
+    for listener in listeners:
+        listener(told[0])
+    assert not stream.session.told
+    assert [out.body.reason for out in stream._collect() if isinstance(out.body, attach.Revoke)] == ["CANCELLED"]
+
+
 async def test_a_long_check_is_not_taken_for_a_stuck_attempt(stage: Stage) -> None:
     stream = await stage.online("a1")
     await working(stage, stream, checks=(Check(id="slow", run="make", timeout_s=5000.0),))
@@ -209,7 +255,7 @@ async def test_a_task_that_is_not_accepted_in_time_comes_back_at_no_cost(stage: 
     stream = await stage.online("a1")
     task = await stage.submit()
     for _ in range(6):
-        stage.sessions.heard(stream.session, 0)
+        stage.sessions.heard(stream.session, stream.session.outbox.last)
         await stage.pass_time(10.0)
     assert stage.state(task) is State.QUEUED
     assert stage.task(task).attempts_used == 0
@@ -398,8 +444,26 @@ async def test_a_store_that_takes_nothing_costs_no_lease_and_calls_its_sidecars_
     stage.sessions.not_now(problem)
     assert problem.retry_delay_s == 7.5
     stage.clock.advance(29.0)
-    assert stage.sessions.overdue(stage.clock.monotonic()) == []
-    stage.clock.advance(1.0)
+    assert stage.sessions.silence.overdue(stage.clock.monotonic()) == []
+    assert not stage.sessions.silence.is_suspicious
     assert stage.sessions.get("a1") is not None
-    stage.sessions.overdue(stage.clock.monotonic())
+    await stage.pass_time(1.0)
     assert stage.sessions.get("a1") is None
+
+
+async def test_the_failure_that_isolates_an_agent_brings_it_no_next_task_and_what_it_still_held_is_refunded(
+    stage: Stage,
+) -> None:
+    stream = await stage.online("a1", slots=4)
+    held = [Holding(await stage.submit(), 1) for _ in range(4)]
+    waiting = [await stage.submit() for _ in range(3)]
+    bad = attach.Failed(failure=Failure(reason="COMMAND_FAILED", attribution=Attribution.TASK))
+    stage.clock.advance(1.0)  # so that what comes back waits behind what waits already
+    for holding in held[:2]:
+        await reported(stage, stream, Report(holding, attach.Accepted()), Report(holding, bad))
+    assert [stage.state(id) for id in waiting] == [State.ASSIGNED, State.ASSIGNED, State.QUEUED]
+    await reported(stage, stream, Report(held[2], bad))
+    assert state(stage, "a1") is AgentState.ISOLATED
+    assert stage.state(waiting[2]) is State.QUEUED, "its slot is free, and the agent is not to be trusted"
+    await reported(stage, stream, Report(held[3], bad), Report(Holding(waiting[0], 1), bad))
+    assert [stage.task(id).attempts_used for id in (*[h.task for h in held], waiting[0])] == [0, 0, 0, 0, 0]

@@ -6,9 +6,10 @@ import pytest
 from google.protobuf import duration_pb2, timestamp_pb2
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from agentcom.v1 import agent_pb2, change_pb2, goal_pb2, hub_pb2, repo_pb2, task_pb2
-from hub.core import agent, change, goal, plan, repo, task, token
+from hub.core import agent, change, goal, plan, policy, repo, task, token
 from hub.engine.desk import hubstate
 from hub.rpc import translate
 
@@ -19,6 +20,7 @@ ENUMS = [
     (task.Delivery, task_pb2.Delivery, "DELIVERY_"),
     (task.DependencyPolicy, task_pb2.DependencyPolicy, "DEPENDENCY_POLICY_"),
     (task.Attribution, task_pb2.Attribution, "ATTRIBUTION_"),
+    (policy.Isolation, task_pb2.Policy.Isolation, "ISOLATION_"),
     (task.Expectation, task_pb2.Check.Expectation, "EXPECTATION_"),
     (task.Verdict, task_pb2.Receipt.Verdict, "VERDICT_"),
     (task.Phase, task_pb2.Receipt.Phase, "PHASE_"),
@@ -46,6 +48,14 @@ times = st.integers(1, 4_000_000_000_000).map(lambda ms: ms / 1000)
 checks = st.builds(
     task.Check, id=texts.filter(bool), run=texts, timeout_s=seconds, expect_on_base=st.sampled_from(task.Expectation)
 )
+
+
+def _with_its_demand(spec):
+    """A policy that requires a sandbox is a requirement of the agent."""
+    sandbox = spec.policy.isolation is policy.Isolation.REQUIRED
+    return replace(spec, requirement=replace(spec.requirement, sandbox=sandbox))
+
+
 specs = st.builds(
     task.TaskSpec,
     title=texts,
@@ -73,7 +83,8 @@ specs = st.builds(
     silence_timeout_s=seconds,
     labels=st.dictionaries(texts, texts, max_size=3),
     touches=st.lists(texts, max_size=3).map(tuple),
-)
+    policy=st.builds(policy.Policy, isolation=st.sampled_from(policy.Isolation), network=st.booleans()),
+).map(_with_its_demand)
 receipts = st.builds(
     task.Receipt,
     check=texts,

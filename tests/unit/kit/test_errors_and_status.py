@@ -17,6 +17,7 @@ EXAMPLES = [
     errors.Exhausted("queue is full", retry_delay_s=1.5),
     errors.Invalid.of("title", "must not be empty"),
     errors.Unavailable("hub drains", retry_delay_s=0.25),
+    errors.OutOfRange("events behind 3 are not kept any more", reason="POSITION_GONE", metadata={"oldest": "8"}),
     errors.Unauthenticated("no token"),
     errors.Forbidden("viewer may not cancel"),
     errors.DataLoss("record tasks/7 fails its checksum"),

@@ -42,6 +42,7 @@ plan:
       timeout_s: 90
       silence_timeout_s: 45
       delivery: merge
+      policy: {isolation: required, network: true}
       labels: {size: s}
     - {id: T2, title: test it, lane: low, command: "true", depends_on: [T1], fulfills: [A2]}
 """
@@ -75,7 +76,19 @@ def test_every_key_of_the_friendly_schema_reaches_its_field():
         {"size": "s"},
         ["currency.py"],
     )
+    assert (one.spec.policy.isolation, one.spec.policy.network) == (task_pb2.Policy.ISOLATION_REQUIRED, True)
+    assert not two.spec.HasField("policy")
     assert (list(one.fulfills), list(two.depends_on), two.spec.lane) == (["A1"], ["T1"], task_pb2.LANE_LOW)
+
+
+def test_a_policy_of_other_words_is_refused_by_its_line():
+    task = "{id: T1, title: t, command: make, policy: {isolation: total, network: perhaps, gpu: yes}}"
+    found = refusal(f"title: t\nrepo: r\nplan:\n  - {task}\n")
+    assert found == {
+        "plan[0].policy.isolation": "line 4: must be one of preferred, required, not 'total'",
+        "plan[0].policy.network": "line 4: must be true or false, not 'perhaps'",
+        "plan[0].policy.gpu": "line 4: unknown key 'gpu'; known are isolation, network",
+    }
 
 
 def test_the_body_of_a_markdown_file_is_the_description():

@@ -22,6 +22,11 @@ def test_ids_of_different_milliseconds_sort_by_time(one, other, seed):
         assert (first < second) == (one < other)
 
 
+@given(MOMENTS, st.integers())
+def test_an_id_tells_the_millisecond_in_which_it_was_made(moment, seed):
+    assert ids.made_at(ids.new_id(moment, random.Random(seed))) == int(moment * 1000) / 1000
+
+
 @given(st.lists(MOMENTS, min_size=2, max_size=50), st.integers())
 def test_a_source_only_goes_up_whatever_the_clock_does(moments, seed):
     source = ids.IdSource(random.Random(seed))

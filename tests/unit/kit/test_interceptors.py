@@ -234,10 +234,23 @@ async def test_a_generator_that_is_left_behind_runs_its_clean_up_before_the_call
     async def found(_details):
         return handler
 
-    responses = (await gate.intercept_service(found, Details())).unary_stream(Echo(name="x"), None)
-    assert (await anext(responses)).name == "y"
-    await responses.aclose()
-    assert steps == ["cleaned"]
+    class Context:
+        written = asyncio.Event()
+
+        async def send_initial_metadata(self, _metadata):
+            pass
+
+        async def write(self, _message):
+            self.written.set()
+            await asyncio.Event().wait()
+
+    context = Context()
+    call = (await gate.intercept_service(found, Details())).unary_stream(Echo(name="x"), context)
+    running = asyncio.ensure_future(call)
+    await context.written.wait()
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled() and steps == ["cleaned"]
 
 
 async def test_a_method_is_wrapped_once_and_a_missing_one_is_unimplemented():

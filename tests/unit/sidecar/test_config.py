@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from kit import errors
@@ -33,6 +35,12 @@ def test_file_environment_and_flags_in_that_order(tmp_path):
         ('agent = "../x"', "agent"),
         ('[hub]\naddress = "x"', "hub.address"),
         ('[hub]\nkey_file = "k"', "hub.certificate_file"),
+        ('[sandbox]\nmode = "perhaps"', "sandbox.mode"),
+        ('[sandbox]\ncaches = ["~"]', "sandbox.caches"),
+        ('[sandbox]\ncaches = ["/"]', "sandbox.caches"),
+        ('state_dir = "/var/x/state"\n[sandbox]\ncaches = ["/var/x"]', "sandbox.caches"),
+        ('state_dir = "/var/x/state"\n[sandbox]\ncaches = ["/var/x/state/work/repos"]', "sandbox.caches"),
+        ('[sandbox]\ncaches = ["/var/c", "/var/c/d"]', "sandbox.caches"),
         ("[timeout]\nreconnect_base_s = 9\nreconnect_cap_s = 1", "timeout.reconnect_base_s"),
     ],
 )
@@ -44,6 +52,18 @@ def test_a_wrong_value_is_one_line_that_names_file_and_key(tmp_path, text, key):
     assert "sidecar.toml" in refused.value.message
     assert key in refused.value.message
     assert "\n" not in refused.value.message
+
+
+def test_what_is_the_sidecars_own_is_hidden_from_every_command(tmp_path):
+    file = tmp_path / "sidecar.toml"
+    file.write_text(
+        f'state_dir = "{tmp_path}/state"\n[hub]\ntoken_file = "{tmp_path}/token"\n'
+        f'[sandbox]\nmode = "required"\ncaches = ["{tmp_path}/cache"]\nreadable = ["/srv/tools"]\n'
+    )
+    made = config.load(file, environment={}).runner().sandbox
+    assert made.mode == "required"
+    assert (made.caches, made.readable) == ((tmp_path / "cache",), (Path("/srv/tools"),))
+    assert set(made.hidden) == {tmp_path / "state", tmp_path / "token"}
 
 
 def test_no_secret_is_shown_by_the_settings():

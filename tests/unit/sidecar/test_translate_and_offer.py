@@ -50,6 +50,7 @@ def test_everything_that_an_assignment_says_arrives():
         run_timeout=duration_pb2.Duration(seconds=5, nanos=500_000_000),
         checks=[task_pb2.Check(id="c", run="r", timeout=duration_pb2.Duration(seconds=7), expect_on_base=1)],
         labels={"a": "b"}, touches=["src/**"],
+        policy=task_pb2.Policy(isolation=task_pb2.Policy.ISOLATION_REQUIRED, network=True),
     )  # fmt: skip
     failure = task_pb2.Failure(reason="R", message="m", attribution=task_pb2.ATTRIBUTION_HUB, evidence="e")
     made = translate.assignment(
@@ -73,7 +74,7 @@ def test_everything_that_an_assignment_says_arrives():
         run_timeout_s=5.5, silence_timeout_s=2.0, delivery="merge", wip_ref="w",
         last_failure=values.Failure(reason="R", message="m", attribution="hub", evidence="e"),
         change=values.ChangeRef(name="changes/c", task="x", branch="b", head_sha="h", base_sha="o", title="T"),
-        labels={"a": "b"}, touches=("src/**",),
+        labels={"a": "b"}, touches=("src/**",), isolation="required", network=True,
     )  # fmt: skip
 
 

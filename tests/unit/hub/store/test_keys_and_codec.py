@@ -149,7 +149,7 @@ def test_an_older_store_is_brought_forward_step_by_step(monkeypatch: pytest.Monk
     kv = MemoryOrdered()
     migrate.bring(kv)
     done: list[int] = []
-    monkeypatch.setattr(migrate, "VERSION", 3)
-    monkeypatch.setattr(migrate, "STEPS", {1: lambda kv: done.append(1), 2: lambda kv: done.append(2)})
+    monkeypatch.setattr(migrate, "VERSION", 4)
+    monkeypatch.setattr(migrate, "STEPS", {2: lambda _: done.append(2), 3: lambda _: done.append(3)})
     migrate.bring(kv)
-    assert (done, migrate.found(kv)) == ([1, 2], 3)
+    assert (done, migrate.found(kv)) == ([2, 3], 4)

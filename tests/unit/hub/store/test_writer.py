@@ -23,6 +23,7 @@ class Scripted:
     """An environment whose next commits fail as told, over a map in memory."""
 
     full_errors: tuple[type[BaseException], ...] = (Full,)
+    damage_errors: tuple[type[BaseException], ...] = ()
 
     def __init__(self) -> None:
         self.kv = MemoryOrdered()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 import pytest_asyncio
 
@@ -21,5 +23,22 @@ def origin(tmp_path):
 @pytest_asyncio.fixture
 async def runner(tmp_path):
     made = sidecar_hands.runner(tmp_path / "work")
+    yield made
+    await made.close()
+
+
+@pytest.fixture(scope="session")
+def bubblewrap():
+    """Skips where the machine cannot confine anything; CI installs bubblewrap, so there it does not skip."""
+    command = ("bwrap", "--unshare-user", "--unshare-net", "--ro-bind", "/", "/", "true")
+    try:
+        subprocess.run(command, check=True, timeout=20, capture_output=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        pytest.skip(f"no working bubblewrap: {error}")
+
+
+@pytest_asyncio.fixture
+async def confined(tmp_path, bubblewrap):
+    made = sidecar_hands.confined(tmp_path / "work")
     yield made
     await made.close()

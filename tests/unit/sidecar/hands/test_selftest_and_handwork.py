@@ -26,7 +26,7 @@ async def findings(runner):
 async def test_a_sound_machine_passes_every_probe(runner):
     passed, found = await findings(runner)
     assert passed, found
-    assert list(found) == ["git", "disk", "clock", "executor:shell", "executor:fake"]
+    assert list(found) == ["git", "disk", "clock", "sandbox", "executor:shell", "executor:fake"]
 
 
 async def test_a_full_disk_fails_and_says_what_to_do(tmp_path):

@@ -1,0 +1,53 @@
+"""The hub's own state: what is in memory follows what was committed, in its order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from hub.core.task import State
+from hub.engine.desk.hubstate import HubState
+from tests.support.stage import Stage
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    made = Stage()
+    yield made
+    await made.close()
+
+
+async def test_a_pause_right_behind_a_resume_holds(stage: Stage) -> None:
+    """The resume's caller goes on when the pause is committed already; it must not undo it in memory."""
+    state = HubState(stage.ctx, version="1", wake=stage.dispatcher.wake.set)
+    await state.pause("me", "")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(state.resume("me"))
+        group.create_task(state.pause("me", ""))
+    assert stage.see(lambda reader: reader.meta("paused")) == b"1"
+    assert stage.ctx.gate.paused
+    await stage.online("a1")
+    task = await stage.submit()
+    assert stage.state(task) is State.QUEUED
+
+
+async def test_resume_opens_the_gate(stage: Stage) -> None:
+    state = HubState(stage.ctx, version="1", wake=stage.dispatcher.wake.set)
+    await state.pause("me", "")
+    assert not stage.ctx.gate.open
+    await state.drain("me", "")
+    await state.resume("me")
+    assert stage.ctx.gate.open
+
+
+async def test_a_pause_whose_caller_goes_away_just_then_holds(stage: Stage) -> None:
+    state = HubState(stage.ctx, version="1", wake=stage.dispatcher.wake.set)
+    pausing = asyncio.create_task(state.pause("me", ""))
+    await asyncio.sleep(0)  # it is committed, and its caller has not heard of it
+    pausing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await pausing
+    assert stage.see(lambda reader: reader.meta("paused")) == b"1"
+    assert stage.ctx.gate.paused
