@@ -238,7 +238,7 @@ class Agent(_message.Message):
         STATE_WORKING: Agent._State.ValueType  # 4
         """It works on at least one task."""
         STATE_BLOCKED: Agent._State.ValueType  # 5
-        """Connected but not available: its self-test fails."""
+        """Connected but not available: its self-test fails, or it did not answer what it was told last."""
         STATE_DRAINING: Agent._State.ValueType  # 6
         """It finishes what it holds and gets nothing new."""
         STATE_ISOLATED: Agent._State.ValueType  # 7
@@ -258,7 +258,7 @@ class Agent(_message.Message):
     STATE_WORKING: Agent.State.ValueType  # 4
     """It works on at least one task."""
     STATE_BLOCKED: Agent.State.ValueType  # 5
-    """Connected but not available: its self-test fails."""
+    """Connected but not available: its self-test fails, or it did not answer what it was told last."""
     STATE_DRAINING: Agent.State.ValueType  # 6
     """It finishes what it holds and gets nothing new."""
     STATE_ISOLATED: Agent.State.ValueType  # 7

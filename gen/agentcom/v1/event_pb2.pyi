@@ -64,7 +64,9 @@ class Event(_message.Message):
     actor: _builtins.str
     """Who caused it: a principal's name, or "hub"."""
     hash: _builtins.str
-    """Hash of this event chained to the one before it, in hex."""
+    """Hash of this event chained to the one before it, in hex. It is made of the record as it is stored, which this message rounds (times
+    to microseconds); VerifyStore computes it again, a client cannot.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the hub wrote it."""

@@ -160,7 +160,7 @@ class _DependencyPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Depe
     DEPENDENCY_POLICY_FAIL: _DependencyPolicy.ValueType  # 1
     """It is dead-lettered too, with the reason DEPENDENCY_FAILED."""
     DEPENDENCY_POLICY_PARK: _DependencyPolicy.ValueType  # 2
-    """It is parked until a person retries the dependency or the task."""
+    """It is parked until a person retries the dependency; while that is gone a retry of the task alone is refused."""
 
 class DependencyPolicy(_DependencyPolicy, metaclass=_DependencyPolicyEnumTypeWrapper):
     """What happens to a task when one that it depends on does not succeed."""
@@ -170,7 +170,7 @@ DEPENDENCY_POLICY_UNSPECIFIED: DependencyPolicy.ValueType  # 0
 DEPENDENCY_POLICY_FAIL: DependencyPolicy.ValueType  # 1
 """It is dead-lettered too, with the reason DEPENDENCY_FAILED."""
 DEPENDENCY_POLICY_PARK: DependencyPolicy.ValueType  # 2
-"""It is parked until a person retries the dependency or the task."""
+"""It is parked until a person retries the dependency; while that is gone a retry of the task alone is refused."""
 Global___DependencyPolicy: _TypeAlias = DependencyPolicy  # noqa: Y015
 
 class _Attribution:
