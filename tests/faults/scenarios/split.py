@@ -182,7 +182,9 @@ SCENARIOS = (
         long={"lease_s": 12.0, "more": 40},
         twins=(
             Twin(node="hub", guards=("acks_unwatched",), finds="0 of 1 task.released|came back after"),
-            Twin(node="hub", guards=("doubt_off",), finds="went into the dead stream", size={"lease_s": 3.0}),
+            Twin(
+                node="hub", guards=("doubt_off",), finds="went into the dead stream", size={"lease_s": 3.0, "more": 80}
+            ),
         ),
     ),
     Scenario(
