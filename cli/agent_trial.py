@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
 from contextlib import aclosing
 from typing import NamedTuple
 
@@ -109,7 +108,9 @@ def state_word(agent: agent_pb2.Agent) -> str:
 
 
 async def _until_final(session: Session, name: str, position: int) -> task_pb2.Task:
-    ask: Callable[[int], object] = lambda at: task_service_pb2.WatchTasksRequest(names=[name], position=at)  # noqa: E731
+    def ask(at: int) -> object:
+        return task_service_pb2.WatchTasksRequest(names=[name], position=at)
+
     try:
         async with (
             asyncio.timeout(TRIAL_S),

@@ -143,7 +143,8 @@ class HubService(CareMethods, hub_service_pb2_grpc.HubServiceServicer):
         self, request: hub_service_pb2.GetCallerRequest, context: Call
     ) -> hub_service_pb2.GetCallerResponse:
         caller = principal.current()
-        response = hub_service_pb2.GetCallerResponse(principal=caller.name, scope=Scope[caller.scope.upper()])  # type: ignore[arg-type]
+        response = hub_service_pb2.GetCallerResponse(principal=caller.name)
+        response.scope = Scope[caller.scope.upper()]  # type: ignore[assignment]  # the numbers are the same
         response.agent = translate.name("agents", caller.agent or "")
         translate.write_time(caller.expires_at, response.expire_time)
         return response

@@ -156,7 +156,7 @@ def read_policy(message: task_pb2.Policy) -> Policy:
 
 def write_policy(policy: Policy, into: task_pb2.Policy) -> None:
     """Fill a policy."""
-    into.isolation = policy.isolation  # type: ignore[assignment]
+    into.isolation = policy.isolation  # type: ignore[assignment]  # see above: the numbers are the same
     into.network = policy.network
 
 

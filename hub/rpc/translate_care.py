@@ -12,7 +12,7 @@ from hub.rpc import translate
 def write_alert(alert: Alert, into: alert_pb2.Alert) -> None:
     """Fill an alert."""
     into.name = f"alerts/{alert.id}"
-    into.severity = alert.severity  # type: ignore[assignment]
+    into.severity = alert.severity  # type: ignore[assignment]  # the numbers are the same
     into.message = alert.message
     into.advice = alert.advice
     translate.write_time(alert.since, into.start_time)
@@ -26,7 +26,7 @@ def write_backup(backup: Backup, into: backup_pb2.Backup) -> None:
     into.event_position = backup.event_position
     into.schema_version = backup.schema_version
     into.uid = backup.uid
-    into.trigger = backup.trigger  # type: ignore[assignment]
+    into.trigger = backup.trigger  # type: ignore[assignment]  # the numbers are the same
     translate.write_time(backup.verified_at, into.verify_time)
     into.problem = backup.problem
 
@@ -42,7 +42,7 @@ def write_findings(findings: Findings, into: hub_service_pb2.VerifyStoreResponse
 def write_diagnosis(diagnosis: Diagnosis, into: hub_pb2.Diagnosis) -> None:
     """Fill one thing that was looked at."""
     into.probe = diagnosis.probe
-    into.verdict = diagnosis.verdict  # type: ignore[assignment]
+    into.verdict = diagnosis.verdict  # type: ignore[assignment]  # the numbers are the same
     into.message = diagnosis.message
     into.advice = diagnosis.advice
 

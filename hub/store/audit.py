@@ -69,7 +69,7 @@ class Audit:
         low: bytes | None = b"\0"
         while low is not None:
             try:
-                found = self._read(lambda reader, low=low: reader.kv.keys(low, b"\xff", 1))  # type: ignore[misc]
+                found = self._read(lambda reader, low=low: reader.kv.keys(low, b"\xff", 1))  # type: ignore[misc]  # mypy cannot infer a default
             except errors.DataLoss as problem:
                 self._tell(problem.message)
                 return

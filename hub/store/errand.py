@@ -106,7 +106,7 @@ async def _run(words: Sequence[str], timeout_s: float) -> tuple[bool, bytes, int
     milliseconds, because the child dies with the thread that made it.
     """
     paths = os.pathsep.join(path for path in sys.path if path)
-    process = subprocess.Popen(  # noqa: ASYNC220  # see above
+    process = subprocess.Popen(  # noqa: ASYNC220  # asyncio would fork here, which uvloop does not bear
         [sys.executable, "-m", __name__, "--parent", str(os.getpid()), *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -56,7 +56,7 @@ async def test_a_form_that_is_not_ours_changes_nothing(browser, caller, headers,
     if fields is None:
         reply = await browser.post(f"/{task.name}/cancel", headers=headers)
     else:
-        await browser.get("/")
+        await browser.get("/login")  # a page with a form: the browser has its key, and only the proof is wrong
         reply = await browser.post_bare(f"/{task.name}/cancel", fields, headers=headers)
     assert reply.status_code == 403
     assert await state_of(caller, task.name) == State.STATE_QUEUED

@@ -321,7 +321,7 @@ async def test_nothing_but_hello_is_written_before_the_welcome():
     outgoing.say([(1, attach_pb2.Goodbye(reason="x"))])
     waiting = asyncio.create_task(outgoing.next())
     for _ in range(5):
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # turns of the loop, no time: nothing must happen in them
     assert not waiting.done()
     outgoing.start(acked=7)
     assert (await waiting).seq == 1

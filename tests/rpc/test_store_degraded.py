@@ -280,7 +280,7 @@ async def test_a_degraded_hub_acks_no_report_passes_no_lease_and_keeps_its_strea
     for _ in range(5):  # for longer than the lease of a second
         desired = await beat(sidecar, held, unacked=seq)
         assert [one.generation for one in desired.holdings] == [held.generation]
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.3)  # the pace of heartbeats: the lease must be seen not to pass
     task = caller.hub.store.read(lambda reader: reader.task(held.task))
     assert (task.generation, task.agent) == (held.generation, "a1")
 

@@ -139,7 +139,7 @@ class StreamCall:
     async def _messages(self) -> AsyncIterator[Any]:
         call = self.call
         if call is None:
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # of the simulated clock: the way there and back
             raise error_of(REFUSED)
         while True:
             try:

@@ -50,7 +50,7 @@ def ack_before_commit() -> None:
             real(self, jobs)
         finally:
             self._environment = environment
-        time.sleep(LATE_S)
+        time.sleep(LATE_S)  # the hole itself: the answer is out, the disk is late
         environment.commit()
 
     patch(Writer, "_transaction", transaction)

@@ -30,9 +30,9 @@ async def drop_packets(lab: Lab) -> str:
         # The hub serves the loopback only, as it must without TLS: a proxy of ours carries the rest of the way.
         async with proxied(lab.address, machine.host) as proxy:
             real = lab._command
-            lab._command = lambda node: machine.command(*real(node))  # type: ignore[method-assign]
+            lab._command = lambda node: machine.command(*real(node))  # type: ignore[method-assign]  # this node runs elsewhere
             await lab.start_sidecar("ada", address=proxy.address, hub_plaintext="true")
-            lab._command = real  # type: ignore[method-assign]
+            lab._command = real  # type: ignore[method-assign]  # as it was
             await lab.until_agent("ada", agent_pb2.Agent.STATE_IDLE)
             mark = lab.root / "mark"
             command = f"touch {mark}; while ! test -e {mark}.$AGENTCOM_AGENT; do sleep 0.05; done"
