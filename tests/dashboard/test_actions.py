@@ -32,7 +32,7 @@ async def test_an_action_on_what_has_changed_meanwhile_is_refused_and_changes_no
     assert await state_of(caller, task.name) == State.STATE_QUEUED
 
 
-async def test_dead_letters_are_retried_one_by_one_and_by_filter(browser, caller):
+async def test_what_was_chosen_is_retried_and_nothing_else(browser, caller):
     tasks = [await caller.task(f"task {n}") for n in range(3)]
     for task in tasks:
         await browser.post(f"/{task.name}/cancel")
@@ -40,6 +40,18 @@ async def test_dead_letters_are_retried_one_by_one_and_by_filter(browser, caller
     assert reply.status_code == 303
     assert await state_of(caller, tasks[0].name) == State.STATE_QUEUED
     assert await state_of(caller, tasks[1].name) == State.STATE_CANCELLED
+
+
+async def test_all_that_the_filter_finds_is_tried_and_what_is_refused_is_told(browser, caller):
+    first = await caller.task("first")
+    waits = await caller.task("waits", depends_on=[first.name])
+    await browser.post(f"/{first.name}/cancel")
+    assert await state_of(caller, waits.name) == State.STATE_DEAD
+    refused = (await browser.post("/dead/retry", {"all": "1"})).headers["Location"]
+    assert "0+queued+again" in refused
+    assert "the+last+one" in refused
+    elsewhere = (await browser.post("/dead/retry", {"all": "1", "repo": "repos/other"})).headers["Location"]
+    assert "the+last+one" not in elsewhere
 
 
 @pytest.mark.parametrize(
