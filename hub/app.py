@@ -33,7 +33,9 @@ from agentcom.v1 import (
 from hub import data, telemetry, upkeep
 from hub.config import Config, check
 from hub.core.token import Scope
-from hub.engine.desk import alerts, care, intake, measure, stats
+from hub.engine.alerts import board as alerts
+from hub.engine.care.desk import LOOK_S as BACKUP_LOOK_S
+from hub.engine.desk import intake, measure, stats
 from hub.engine.desk.conduct import EVENTS_S, Conduct
 from hub.engine.desk.explain import Explainer
 from hub.engine.desk.filing import Draft, Filing
@@ -62,7 +64,7 @@ from hub.rpc.hub import HubService
 from hub.rpc.registry import RegistryService
 from hub.rpc.tasks import TaskService
 from hub.store.base import Store
-from hub.store.guard import Guarded
+from hub.store.care.guard import Guarded
 from hub.store.lmdb import LmdbStore
 from hub.store.memory import MemoryStore
 from kit import certificate, channel, errors, goalfile, interceptors, logs, principal, serving, supervise, validation
@@ -200,7 +202,7 @@ class Hub:
     def _loops(self) -> Sequence[supervise.Loop]:
         settings, dispatch = self.ctx.settings, self.telemetry.timed(self.dispatcher.run_once)
         loops = [
-            supervise.Loop("backup", self.upkeep.care.run_once, care.LOOK_S),
+            supervise.Loop("backup", self.upkeep.care.run_once, BACKUP_LOOK_S),
             supervise.Loop("dispatch", dispatch, settings.sweep_s, self.dispatcher.wake),
             supervise.Loop("sweep", self.sweep.run_once, settings.sweep_s, self.sweep.wake),
             supervise.Loop("retention", self.retention.run_once, self.config.retention.look_s, self.retention.wake),

@@ -20,8 +20,9 @@ import msgspec
 from hub import config, upkeep
 from hub.core import diagnosis
 from hub.core.diagnosis import Diagnosis, Verdict
-from hub.store import compaction, errand, folder, keeper, restore
-from hub.store.backups import Backups
+from hub.store import folder
+from hub.store.care import compaction, errand, keeper, restore
+from hub.store.care.backups import Backups
 from kit import errors, ids, logs
 
 EXIT_GOOD: Final = 0

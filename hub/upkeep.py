@@ -10,15 +10,16 @@ from typing import Final
 from hub.config import Config
 from hub.core import alert
 from hub.core.token import Scope
-from hub.engine.desk.alerts import Board
-from hub.engine.desk.care import Care
-from hub.engine.desk.doctor import Doctor
+from hub.engine.alerts.board import Board
+from hub.engine.care.desk import Care
+from hub.engine.care.doctor import Doctor
 from hub.engine.live.context import Context
 from hub.engine.script import tokens
-from hub.store import errand, folder
+from hub.store import folder
 from hub.store.base import Store
-from hub.store.guard import Guarded
-from hub.store.keeper import Keeper, Policy
+from hub.store.care import errand
+from hub.store.care.guard import Guarded
+from hub.store.care.keeper import Keeper, Policy
 from kit import certificate, errors, ids, logs
 from kit import clock as clocks
 from kit import tokens as secrets

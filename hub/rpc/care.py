@@ -9,9 +9,9 @@ import grpc
 from agentcom.v1 import hub_service_pb2
 from hub.core import page
 from hub.core.backup import Trigger
-from hub.engine.desk.alerts import Board
-from hub.engine.desk.care import Care
-from hub.engine.desk.doctor import Doctor
+from hub.engine.alerts.board import Board
+from hub.engine.care.desk import Care
+from hub.engine.care.doctor import Doctor
 from hub.rpc import translate_care
 from kit import ids
 

@@ -11,10 +11,10 @@ import grpc
 from agentcom.v1 import hub_pb2, hub_service_pb2, hub_service_pb2_grpc
 from hub.core import page
 from hub.core.token import Scope
+from hub.engine.alerts.board import Board
+from hub.engine.care.desk import Care
+from hub.engine.care.doctor import Doctor
 from hub.engine.desk import conduct, history, hubstate, stats, vault
-from hub.engine.desk.alerts import Board
-from hub.engine.desk.care import Care
-from hub.engine.desk.doctor import Doctor
 from hub.engine.live.context import Context
 from hub.rpc import reply, translate, translate_care, translate_hub
 from hub.rpc.care import CareMethods

@@ -22,8 +22,9 @@ from typing import Final, Self, TypeVar
 
 import lmdb
 
-from hub.store import audit, chain, folder, front, migrate, pages, upgrade
+from hub.store import chain, folder, front, migrate, upgrade
 from hub.store.base import Reader, StoreFacts
+from hub.store.care import audit, pages
 from hub.store.mapped import LmdbOrdered, LmdbReadOrdered
 from hub.store.reader import Classes, OrderedReader
 from hub.store.writer import STORE_FULL_RETRY_S

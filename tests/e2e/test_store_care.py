@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from agentcom.v1 import hub_pb2, hub_service_pb2, task_pb2
-from hub.store import keys, pages
+from hub.store import keys
+from hub.store.care import pages
 from tests.e2e.test_commands import run
 from tests.store.whole import raw_edit
 from tests.support.fleet import SUCCEEDED, Fleet, appears, spec

@@ -29,7 +29,7 @@ from agentcom.v1 import (
     task_service_pb2,
 )
 from hub import app
-from hub.store import audit
+from hub.store.care import audit
 from kit import clock, logs
 from tests.hostile.messages import Names
 from tests.support import hub as hubs

@@ -19,7 +19,7 @@ from agentcom.v1 import (
 )
 from hub.core import alert
 from hub.core.diagnosis import Verdict
-from hub.store import backups as backups_module
+from hub.store.care import backups as backups_module
 from kit import errors
 from tests.support.hub import refused, running
 from tests.support.processes import until

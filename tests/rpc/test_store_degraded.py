@@ -21,7 +21,8 @@ from agentcom.v1 import (
     task_service_pb2,
 )
 from hub import app
-from hub.store import errand, keys, restore
+from hub.store import keys
+from hub.store.care import errand, restore
 from kit import errors
 from tests.rpc.test_attach import Sidecar
 from tests.rpc.test_store_care import alerts, backup, diagnoses

@@ -10,7 +10,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 
 #: What runs in the simulation, but for what only threads, sockets and files reach.
-ROOMS = ("hub/engine/live", "hub/engine/desk", "hub/rpc", "sidecar/wire", "kit")
+ROOMS = ("hub/engine/live", "hub/engine/desk", "hub/engine/care", "hub/engine/alerts", "hub/rpc", "sidecar/wire", "kit")
 LEFT_OUT = frozenset(
     {
         "sidecar/wire/journal.py",

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from hub.store import audit, codec, errand, keys, pages
+from hub.store import codec, keys
+from hub.store.care import audit, errand, pages
 from hub.store.lmdb import LmdbStore
 from hub.store.memory import MemoryStore
 from hub.store.reader import Classes, OrderedReader

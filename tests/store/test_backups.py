@@ -14,9 +14,9 @@ import pytest
 
 from hub.core import backup as rules
 from hub.core.backup import Backup, Trigger
-from hub.store import backups as backups_module
-from hub.store import errand
-from hub.store.backups import Backups
+from hub.store.care import backups as backups_module
+from hub.store.care import errand
+from hub.store.care.backups import Backups
 from kit import errors, ids
 from tests.store.build import NOW, filed, task, task_id
 from tests.store.test_audit import TASK, changed_value
@@ -98,7 +98,7 @@ def test_a_disk_that_fills_up_under_the_copy_leaves_nothing_half_done(tmp_path: 
     script = f"""
 import asyncio, resource, signal
 from pathlib import Path
-from hub.store.backups import Backups
+from hub.store.care.backups import Backups
 from hub.core.backup import Trigger
 from kit import errors
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -126,7 +126,7 @@ async def test_kill_9_in_the_middle_of_a_backup_leaves_no_backup_that_is_not_who
     script = f"""
 import asyncio, os, signal
 from pathlib import Path
-from hub.store.backups import Backups
+from hub.store.care.backups import Backups
 from hub.core.backup import Trigger
 backups = Backups(Path({os.fspath(folder)!r}), Path({os.fspath(tmp_path / "store")!r}))
 write = backups._write_manifest
@@ -152,7 +152,8 @@ asyncio.run(backups.make({ID!r}, 1.0, Trigger.SCHEDULE))
 async def test_the_child_dies_with_the_hub_that_sent_it(tmp_path: Path):
     """It stands still until its parent is gone, so that it cannot end by itself first."""
     words = (
-        "import os, time\nfrom hub.store import errand\nerrand._die_with(os.getppid())\nprint(os.getpid(), flush=1)\n"
+        "import os, time\nfrom hub.store.care import errand\n"
+        "errand._die_with(os.getppid())\nprint(os.getpid(), flush=1)\n"
     )
     script = f"""
 import subprocess, sys

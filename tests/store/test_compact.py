@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from hub.core.backup import Trigger
-from hub.store import compaction, errand, folder, pages
-from hub.store.backups import Backups
+from hub.store import folder
+from hub.store.care import compaction, errand, pages
+from hub.store.care.backups import Backups
 from hub.store.lmdb import LmdbStore
 from kit import errors
 from tests.store.build import NOW, task_id

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.store import pages
+from hub.store.care import pages
 from hub.store.lmdb import LmdbStore
 from kit import errors
 

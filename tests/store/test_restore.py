@@ -17,9 +17,9 @@ from hub.core.agent import Agent
 from hub.core.backup import Trigger
 from hub.core.task import Requirement, State
 from hub.engine.script import lifecycle, queue
-from hub.store import errand
-from hub.store import restore as restoring
-from hub.store.backups import Backups
+from hub.store.care import errand
+from hub.store.care import restore as restoring
+from hub.store.care.backups import Backups
 from hub.store.lmdb import LmdbStore
 from kit import errors
 from tests.store.build import NOW, filed, spec, task, task_id
@@ -220,7 +220,7 @@ async def test_a_restore_that_dies_at_a_step_leaves_the_old_store_or_the_new_one
     script = f"""
 import asyncio, os, signal
 from pathlib import Path
-from hub.store import restore
+from hub.store.care import restore
 {patches[step]}
 setattr(where, name, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
 asyncio.run(restore.restore(Path({os.fspath(backed)!r}), Path({os.fspath(tmp_path / "store")!r}), {LATER}, force=True))

@@ -16,8 +16,8 @@ from hub.core.goal import Goal, Plan
 from hub.core.repo import Repo
 from hub.core.task import Attempt, Requirement, State
 from hub.core.token import Scope, Token
-from hub.store import compaction, restore
 from hub.store.base import Answer, Txn
+from hub.store.care import compaction, restore
 from hub.store.lmdb import LmdbStore
 from kit import errors, logs
 from tests.store.build import NOW, spec, task, task_id

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from hub.core.alert import Severity
-from hub.engine.desk.alerts import Board
+from hub.engine.alerts.board import Board
 from hub.engine.desk.hubstate import State
 from hub.engine.desk.stats import Stats
 from hub.engine.live.context import Context

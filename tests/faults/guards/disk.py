@@ -36,7 +36,7 @@ class _AnyIsRight(int):
 
 def audit_blind() -> None:
     """An audit that finds damage tells nobody of it."""
-    from hub.engine.desk.care import Care
+    from hub.engine.care.desk import Care
 
     real = Care.verify
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hub.store import folder, pages
+from hub.store import folder
+from hub.store.care import pages
 from hub.store.lmdb import MAP_BYTES_FIRST, MAP_BYTES_MAX, LmdbEnvironment
 
 

@@ -25,7 +25,8 @@ import msgspec
 
 from hub.core.backup import GENERATION_FLOOR_KEY
 from hub.core.diagnosis import Findings
-from hub.store import audit, chain, folder, lmdb, migrate, pages
+from hub.store import chain, folder, lmdb, migrate
+from hub.store.care import audit, pages
 from hub.store.reader import OrderedReader
 from kit import errors
 

@@ -11,9 +11,9 @@ from typing import Final, NamedTuple, Self
 
 from hub.core.backup import Backup, Trigger
 from hub.core.diagnosis import Diagnosis, Findings, Verdict, of_disk, of_fsync, of_readers, of_room
-from hub.store import errand
-from hub.store.backups import Backups
-from hub.store.guard import Guarded
+from hub.store.care import errand
+from hub.store.care.backups import Backups
+from hub.store.care.guard import Guarded
 from hub.store.lmdb import DISK_RESERVE_BYTES_MAX, LmdbStore
 from kit import errors
 

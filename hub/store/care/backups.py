@@ -17,7 +17,8 @@ import msgspec
 
 from hub.core import backup as rules
 from hub.core.backup import Backup, Trigger
-from hub.store import errand, folder
+from hub.store import folder
+from hub.store.care import errand
 from kit import errors, ids, logs
 
 log = logs.get(__name__)

@@ -7,7 +7,7 @@ from typing import Final
 
 from hub.core import diagnosis
 from hub.core.diagnosis import Diagnosis, Findings, Verdict
-from hub.engine.desk.care import Care
+from hub.engine.care.desk import Care
 from hub.engine.live.context import Context
 from kit import errors
 

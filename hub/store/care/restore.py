@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from hub.core.backup import GENERATION_FLOOR_KEY
-from hub.store import errand, folder, upgrade
-from hub.store.errand import Identity
+from hub.store import folder, upgrade
+from hub.store.care import errand
+from hub.store.care.errand import Identity
 from hub.store.lmdb import MAP_BYTES_FIRST, MAP_BYTES_MAX, LmdbEnvironment
 from hub.store.txn import OrderedTxn
 from kit import errors, logs

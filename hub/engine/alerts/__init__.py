@@ -1,0 +1,1 @@
+"""Alerts: what a person should look at, and who is told of it."""

@@ -1,0 +1,1 @@
+"""Keeping the hub whole: backups by the clock and by hand, and the doctor."""
