@@ -11,11 +11,13 @@ STAMP := $(VENV)/.installed
 HUB_CONFIG ?= deploy/config/hub.toml
 SIDECAR_CONFIG ?= deploy/config/sidecar.toml
 DASHBOARD_CONFIG ?= deploy/config/dashboard.toml
+# Most tests wait for processes, and some need a core for themselves: two files at a time on any machine.
+WORKERS ?= 2
 
 CODE := $(wildcard kit hub sidecar cli dashboard tools deploy tests)
 TYPED := $(wildcard kit hub sidecar cli dashboard tools deploy/demo tests)
 
-.PHONY: help setup gen gen-check fmt lint type test test-unit test-e2e faults demo bench sim sim-twins soak docs docs-check check run-hub run-sidecar run-dashboard clean
+.PHONY: help setup gen gen-check fmt lint type test test-unit test-e2e faults demo bench sim sim-twins soak build docs docs-check check run-hub run-sidecar run-dashboard clean
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,8 +50,8 @@ lint: setup ## Ruff (rules and format), buf lint, buf breaking against main
 type: setup ## mypy, strict
 	@$(BIN)/mypy --no-error-summary $(TYPED)
 
-test: setup ## Set-up and all tests
-	@$(BIN)/pytest
+test: setup ## Set-up and all tests, two files at a time (WORKERS=0: one after the other)
+	@$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
 
 test-unit: setup ## The fast tests: rules, kit, layers
 	@$(BIN)/pytest -q tests/unit
@@ -74,6 +76,9 @@ sim-twins: setup ## The simulator on the product with one guard taken out: each 
 
 soak: setup ## Load with mishaps for 10 minutes (MINUTES=n, ARGS="--seed 7"): does anything grow?
 	@$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
+build: setup ## One executable file for each node and the CLI, in dist/ (docs/deployment.md says what a target needs)
+	@$(BIN)/python tools/build.py
 
 docs: setup ## Write the generated pages of docs/
 	@$(BIN)/python tools/docs.py write

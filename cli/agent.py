@@ -26,7 +26,8 @@ COLUMNS: list[output.Column[agent_pb2.Agent]] = [
     ("FAILED", lambda agent: str(agent.failed_count)),
     ("LAST SEEN", lambda agent: words.time_text(agent.last_seen_time)),
     ("HOST", lambda agent: agent.host),
-    ("WHY", lambda agent: agent.state_reason),
+    ("VERSION", lambda agent: f"{agent.version} (!)" if agent.version_warning else agent.version),
+    ("WHY", lambda agent: agent.state_reason or agent.version_warning),
 ]
 PROBE_COLUMNS: list[output.Column[agent_pb2.SelfTest.Finding]] = [
     ("PROBE", lambda finding: finding.probe),
@@ -38,6 +39,14 @@ PROBE_COLUMNS: list[output.Column[agent_pb2.SelfTest.Finding]] = [
 def state_word(agent: agent_pb2.Agent) -> str:
     """`idle`, `working`, ..."""
     return words.enum_word(agent_pb2.Agent.State, agent.state, "STATE_")
+
+
+def clock_text(agent: agent_pb2.Agent) -> str:
+    """`1.2 s ahead of the hub's`; empty: it did not say."""
+    if not agent.HasField("clock_offset"):
+        return ""
+    offset_s = agent.clock_offset.ToNanoseconds() / 1e9
+    return f"{abs(offset_s):.1f} s {'ahead of' if offset_s > 0 else 'behind'} the hub's"
 
 
 @command(app, "list")
@@ -150,6 +159,8 @@ def _sheet(agent: agent_pb2.Agent) -> RenderableType:
         ("reason", agent.state_reason),
         ("host", agent.host),
         ("version", agent.version),
+        ("version warning", agent.version_warning),
+        ("clock", clock_text(agent)),
         ("slots", f"{len(agent.holdings)} of {offer.slots} used"),
         ("capabilities", ", ".join(offer.capabilities)),
         ("executors", ", ".join(offer.executors)),

@@ -19,7 +19,7 @@ from cli import agent_folder, output, service, words
 from cli.agent_folder import AgentFolder
 from cli.failure import Code
 from cli.session import Session
-from kit import errors
+from kit import errors, program
 
 # Every probe of the sidecar has a bound of its own; together they stay well below this.
 PREFLIGHT_S = 300.0
@@ -119,7 +119,7 @@ async def run(
     """Ask the sidecar's own command. Raises Unavailable when it cannot say."""
     asked = [word for repo in repos for word in ("--repo", words.short_name(repo.name), repo.url, repo.branch)]
     process = await asyncio.create_subprocess_exec(
-        *service.program(), "preflight", "--json", *arguments, *asked,
+        *program.node("sidecar"), "preflight", "--json", *arguments, *asked,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         env=dict(environment), cwd=cwd,
     )  # fmt: skip

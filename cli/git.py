@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 import typer
 
-from cli import command, failure, output
+from cli import command, output
+from kit import program
 
 SETTINGS: dict[str, Any] = {
     "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
@@ -31,16 +31,17 @@ HANDED_ON = (
 
 
 def git(context: typer.Context) -> None:
-    """Run `python -m sidecar git ...` with the same arguments and leave with its exit code."""
+    """Run `agentcom-sidecar git ...` with the same arguments and leave with its exit code."""
     before = context.obj or {}
-    arguments = [sys.executable, "-m", "sidecar", "git", *context.args]
+    words = ["git", *context.args]
     if before.get("format") is output.Format.JSON and context.args:
-        arguments += ["--output", "json"]
-    try:
-        code = subprocess.run(arguments, env=environment(before, os.environ), check=False).returncode
-    except KeyboardInterrupt:
-        code = failure.Code.INTERRUPTED
-    raise typer.Exit(code if code >= 0 else 128 - code)
+        words += ["--output", "json"]
+
+    def run() -> int:
+        done = subprocess.run([*program.node("sidecar"), *words], env=environment(before, os.environ), check=False)
+        return done.returncode if done.returncode >= 0 else 128 - done.returncode
+
+    command.ending(run)
 
 
 def environment(before: Mapping[str, Any], ours: Mapping[str, str]) -> dict[str, str]:

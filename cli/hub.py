@@ -10,16 +10,19 @@ import typer
 from google.protobuf import duration_pb2
 
 from agentcom.v1 import agent_pb2, event_pb2, hub_pb2, hub_service_pb2, task_pb2
-from cli import goal_watch, hub_care, output, violator, words
+from cli import goal_watch, hub_care, hub_drain, hub_history, output, violator, words
 from cli.command import command
 from cli.session import LIST_COUNT, Session
+from kit import version
 
 app = typer.Typer(help="The hub: its state, its figures, its events.")
 hub_care.register(app)
+hub_drain.register(app)
 violator.register(app)
 
 Reason = Annotated[str, typer.Option("--reason", help="why, for the history")]
 MIB = 1024 * 1024
+OWN = version.Node("cli", version.VERSION)
 
 COLUMNS: list[output.Column[event_pb2.Event]] = [
     ("TIME", lambda event: words.time_text(event.create_time)),
@@ -37,8 +40,16 @@ async def status(session: Session) -> None:
 
 
 @command(app, "stats")
-async def stats(session: Session) -> None:
-    """Show the hub's figures."""
+async def stats(
+    session: Session,
+    history: Annotated[bool, typer.Option("--history", help="how they went on, one row a minute")] = False,
+    hours: Annotated[bool, typer.Option("--hours", help="with --history: one row an hour")] = False,
+    count: Annotated[int, typer.Option("--count", min=1, max=1440, help="with --history: rows up to now")] = 30,
+) -> None:
+    """Show the hub's figures, as of now or as they went on."""
+    if history:
+        await hub_history.show(session, hours=hours, count=count)
+        return
     reply = await session.call(session.hub.GetStats, hub_service_pb2.GetStatsRequest())
     session.output.one(reply.stats, _figures)
 
@@ -54,13 +65,6 @@ async def pause(session: Session, reason: Reason = "") -> None:
 async def resume(session: Session) -> None:
     """Assign again; ends a pause and a drain."""
     _say(session, (await session.call(session.hub.ResumeHub, hub_service_pb2.ResumeHubRequest(), again=False)).hub)
-
-
-@command(app, "drain")
-async def drain(session: Session, reason: Reason = "") -> None:
-    """Assign nothing more and refuse submissions, so that the hub can be stopped when the work is done."""
-    ask = hub_service_pb2.DrainHubRequest(reason=reason)
-    _say(session, (await session.call(session.hub.DrainHub, ask, again=False)).hub)
 
 
 @command(app, "events")
@@ -144,6 +148,7 @@ def _sheet(hub: hub_pb2.Hub) -> Any:
             ("state", _state(hub)),
             ("because", hub.state_reason),
             ("version", hub.version),
+            ("version warning", version.warning(version.Node("hub", hub.version), OWN)),
             ("uid", hub.uid),
             ("serving since", words.time_text(hub.start_time)),
             ("store", f"{hub.store}, schema {hub.schema_version}"),

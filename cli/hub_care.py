@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from agentcom.v1 import alert_pb2, backup_pb2, hub_pb2, hub_service_pb2
-from cli import output, words
+from agentcom.v1 import backup_pb2, hub_pb2, hub_service_pb2
+from cli import alert, output, words
 from cli.command import command, ending
 from cli.session import Session
-from kit import errors
+from kit import errors, program
 
 WHOLE_S = 3600.0
 """For what takes as long as the store is large: hundreds of gigabytes."""
@@ -21,14 +20,6 @@ MIB = 1024 * 1024
 
 WARNING_CODE = 1
 BROKEN_CODE = 2
-
-ALERTS: list[output.Column[alert_pb2.Alert]] = [
-    ("ALERT", lambda one: one.name.partition("/")[2]),
-    ("SEVERITY", lambda one: words.enum_word(alert_pb2.Alert.Severity, one.severity, "SEVERITY_")),
-    ("SINCE", lambda one: words.time_text(one.start_time)),
-    ("WHAT", lambda one: one.message),
-    ("DO", lambda one: one.advice),
-]
 
 BACKUPS: list[output.Column[backup_pb2.Backup]] = [
     ("BACKUP", lambda one: words.short_name(one.name)),
@@ -60,7 +51,7 @@ def register(app: typer.Typer) -> None:
 async def alerts(session: Session) -> None:
     """Show what a person should look at now, the most urgent first."""
     reply = await session.call(session.hub.ListAlerts, hub_service_pb2.ListAlertsRequest())
-    session.output.many(list(reply.alerts), ALERTS, empty="nothing")
+    session.output.many(list(reply.alerts), alert.ALERTS, empty="nothing")
 
 
 async def backup(session: Session) -> None:
@@ -128,8 +119,8 @@ def restore(
     force: Annotated[bool, typer.Option("--force", help="also when the store has what the backup has not")] = False,
 ) -> None:
     """Put a backup in the place of the store of a hub that is stopped; the old store is kept aside."""
-    arguments = [sys.executable, "-m", "hub", "restore", backup.removeprefix("backups/"), "--data", str(data)]
-    ending(lambda: subprocess.run([*arguments, *(["--force"] if force else [])], check=False).returncode)
+    words = ["restore", backup.removeprefix("backups/"), "--data", str(data), *(["--force"] if force else [])]
+    ending(lambda: subprocess.run([*program.node("hub"), *words], check=False).returncode)
 
 
 def _findings(reply: hub_service_pb2.VerifyStoreResponse) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import sys
 from typing import Annotated
 
 import typer
 
-from cli import agent, command, git, goal, hub, plan, repo, task, token, up
+from cli import agent, alert, command, git, goal, hub, notify, plan, repo, task, token, up
+from kit.version import VERSION
 
 app = typer.Typer(
     name="agentcom",
@@ -24,7 +24,7 @@ app = typer.Typer(
 
 for name, group in (
     ("goal", goal.app), ("task", task.app), ("agent", agent.app), ("repo", repo.app), ("hub", hub.app),
-    ("token", token.app), ("plan", plan.app),
+    ("alert", alert.app), ("token", token.app), ("plan", plan.app), ("notify", notify.app),
 ):  # fmt: skip
     app.add_typer(group, name=name, no_args_is_help=True)
 app.command("git", **git.SETTINGS)(git.git)
@@ -33,7 +33,7 @@ app.command("up")(up.up)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"agentcom {importlib.metadata.version('agentcom')}")
+        print(f"agentcom {VERSION}")
         raise typer.Exit
 
 

@@ -10,14 +10,13 @@ import getpass
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from cli import plain_process
 from cli.agent_folder import AgentFolder, ServiceKind
-from kit import errors
+from kit import errors, program
 
 SYSTEMCTL_TIMEOUT_S = 20.0
 # Longer than the sidecar's own three bounds together (600 s to finish, 90 s to stop, 15 s for last words).
@@ -217,24 +216,17 @@ def unit_text(name: str, words: Sequence[str], variables: Mapping[str, str]) -> 
     )
 
 
-def program() -> list[str]:
-    """How a sidecar is begun: the program that was installed beside ours, else our own interpreter."""
-    beside = Path(sys.argv[0]).resolve().with_name("agentcom-sidecar")
-    if os.access(beside, os.X_OK) and beside.is_file():
-        return [str(beside)]
-    return [sys.executable, "-m", "sidecar"]
-
-
 def command(folder: AgentFolder) -> list[str]:
     """How this agent's sidecar is begun."""
-    return [*program(), "--config", str(folder.config)]
+    return [*program.node("sidecar"), "--config", str(folder.config)]
 
 
 def environment(ours: Mapping[str, str]) -> dict[str, str]:
     """Ours without what is AgentCom's: a token of the person who adds the agent is not the agent's to have, and what
-    the sidecar is told stands in its configuration.
+    the sidecar is told stands in its configuration. But where its program finds Python is no matter of persons.
     """
-    return {name: value for name, value in ours.items() if not name.startswith("AGENTCOM_")}
+    kept = program.VARIABLES
+    return {name: value for name, value in ours.items() if name in kept or not name.startswith("AGENTCOM_")}
 
 
 def _quoted(word: str, *, expands: bool = True) -> str:
@@ -247,7 +239,8 @@ def _quoted(word: str, *, expands: bool = True) -> str:
 
 def _variables() -> dict[str, str]:
     """What a unit needs of ours: systemd's own PATH knows no interpreter that a person installed."""
-    return {"PATH": os.environ.get("PATH", os.defpath)}
+    ours = {name: os.environ[name] for name in program.VARIABLES if name in os.environ}
+    return {"PATH": os.environ.get("PATH", os.defpath), **ours}
 
 
 def _said(*words: str) -> str:

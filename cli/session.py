@@ -17,10 +17,11 @@ from agentcom.v1 import agent_service_pb2_grpc as agent_grpc
 from agentcom.v1 import goal_service_pb2_grpc as goal_grpc
 from agentcom.v1 import hub_service_pb2
 from agentcom.v1 import hub_service_pb2_grpc as hub_grpc
+from agentcom.v1 import notify_service_pb2_grpc as notify_grpc
 from agentcom.v1 import registry_service_pb2_grpc as registry_grpc
 from agentcom.v1 import task_service_pb2_grpc as task_grpc
 from cli import output
-from kit import backoff, channel, errors, status
+from kit import backoff, channel, errors, status, version
 
 # A call that may be repeated (a read, or a write with a request id) is tried this often while the hub is unreachable,
 # so that the blink of a restart is not seen.
@@ -94,6 +95,7 @@ class Session:
         self.goals = goal_grpc.GoalServiceStub(wire)
         self.registry = registry_grpc.RegistryServiceStub(wire)
         self.hub = hub_grpc.HubServiceStub(wire)
+        self.notify = notify_grpc.NotifyServiceStub(wire)
         # Only for jitter between tries: nothing depends on it.
         self._rng = random.Random()
 
@@ -110,6 +112,8 @@ class Session:
             except grpc.aio.AioRpcError as error:
                 delay = backoff.full_jitter(attempt, TRY_BASE_S, TRY_CAP_S, self._rng)
                 last = attempt + 1 == TRY_COUNT_MAX or loop.time() + delay > end
+                if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                    raise await self._unknown(request) from error
                 if not again or last or error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise self._problem(error) from error
             await asyncio.sleep(delay)
@@ -176,10 +180,24 @@ class Session:
                 except TimeoutError as error:
                     raise errors.Unavailable(f"the hub said nothing for {silence_s:.0f} s") from error
                 except grpc.aio.AioRpcError as error:
+                    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                        raise await self._unknown(request) from error
                     raise self._problem(error) from error
                 yield message
         finally:
             call.cancel()
+
+    async def _unknown(self, request: object) -> errors.Problem:
+        """The hub does not know a method; it says itself how old it is, in words that each version knows."""
+        hub = ""
+        try:
+            ask = hub_service_pb2.GetHubRequest()
+            hub = (await self.hub.GetHub(ask, timeout=self.options.timeout_s, metadata=self.metadata)).hub.version
+        except grpc.aio.AioRpcError:
+            pass  # then without its version
+        method = type(request).__name__.removesuffix("Request")
+        text = version.unknown_method(hub, method, version.Node("cli", version.VERSION))
+        return errors.IllegalState(text, state=f"version {hub or 'unknown'}", reason="METHOD_UNKNOWN")
 
     def _problem(self, error: grpc.aio.AioRpcError) -> errors.Problem:
         problem = status.from_rpc_error(error)
@@ -196,7 +214,8 @@ class Session:
 async def run(options: Options, work: Callable[[Session], Awaitable[R]]) -> R:
     """Open a connection, do the work, close it."""
     address = channel.parse_address(options.address, field="--hub")
-    metadata = channel.token_metadata(options.token, address, plaintext=options.plaintext)
+    proof = channel.token_metadata(options.token, address, plaintext=options.plaintext)
+    metadata = (*version.metadata("cli"), *proof)
     wire = channel.open_channel(address, options.tls)
     try:
         return await work(Session(options, wire, metadata))

@@ -18,7 +18,7 @@ import typer
 
 from cli import children, command
 from cli.failure import Code
-from kit import errors
+from kit import errors, program
 
 READY_S = 30.0
 FOLDER_DEFAULT = Path(".agentcom")
@@ -48,7 +48,7 @@ async def start_hub(folder: Path, *, port: int = 0) -> tuple[children.Child, str
     address_file.unlink(missing_ok=True)  # one that an earlier hub left would be taken for this one's
     hub = await children.Child.start(
         "hub",
-        [sys.executable, "-m", "hub"],
+        program.node("hub"),
         log=folder / "hub.log",
         environment={
             "AGENTCOM_HUB_DATA": str(data),
@@ -75,7 +75,7 @@ async def start_sidecar(
     return await children.Child.start(
         f"sidecar {agent}",
         [
-            *(sys.executable, "-m", "sidecar", "--hub", address, "--agent", agent),
+            *(*program.node("sidecar"), "--hub", address, "--agent", agent),
             *("--state-dir", str(folder / agent), "--slots", str(slots), "--executors", executors),
         ],
         log=folder / f"{agent}.log",

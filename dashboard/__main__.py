@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +16,7 @@ from gunicorn.app.base import BaseApplication
 
 from dashboard import app, config
 from kit import errors, logs
+from kit.version import VERSION
 
 log = logs.get(__name__)
 
@@ -21,6 +24,9 @@ PAGE_THREADS: Final = 8
 """Threads for pages, besides one for each live page."""
 STOP_GRACE_S: Final = 3
 """Live pages are cut after this; they come back by themselves."""
+
+PARENT_LOOK_S: Final = 0.5
+"""How often the process that serves looks whether the one that started it is still there."""
 
 EXIT_GOOD: Final = 0
 EXIT_PROBLEM: Final = 1
@@ -54,10 +60,29 @@ class Pages(BaseApplication):
         for name, value in values.items():
             if name in self.cfg.settings:
                 self.cfg.set(name, value)
+        self.cfg.set("post_fork", lambda arbiter, _worker: _end_with(arbiter.pid))
+        self.cfg.set("when_ready", lambda _arbiter: self._tell())
+
+    def _tell(self) -> None:
+        """Only now is the port bound and a Ctrl-C heard: before, this would promise too much."""
+        log.info(
+            "dashboard.serving", address=f"http://{self._settings.address.target}/", hub=self._settings.hub.address
+        )
 
     def load(self) -> flask.Flask:  # type: ignore[override]  # the stub wants a bare WSGI callable; Flask is one
         """In the worker, after the fork: the connection to the hub is opened by the first page."""
         return app.make(self._settings)
+
+
+def _end_with(parent: int) -> None:
+    """End this process as soon as its parent has: a live page would keep a worker whose server was killed for hours."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_LOOK_S)
+        os._exit(EXIT_PROBLEM)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,11 +94,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.environ,
             {"hub.address": chosen.hub, "listen": chosen.listen, "log.level": chosen.log_level},
         )
-        logs.configure(level=settings.log.level, form=settings.log.form)
-    except errors.Invalid as problem:
+        logs.begin(settings.log)
+    except (errors.Invalid, errors.IllegalState) as problem:
         sys.stderr.write(f"agentcom-dashboard: {problem.message}\n")
         return EXIT_USAGE
-    log.info("dashboard.serving", address=f"http://{settings.address.target}/", hub=settings.hub.address)
     try:
         Pages(settings).run()
     except SystemExit as end:
@@ -87,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Pages over a hub: what waits, who works, what needs a person.",
         epilog=f"Every key of the configuration can be set by environment, e.g. {config.PREFIX}_LISTEN.",
     )
+    parser.add_argument("--version", action="version", version=f"agentcom-dashboard {VERSION}", help="say it and leave")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file")
     parser.add_argument("--hub", metavar="ADDR", help="host:port, grpcs:// for TLS")
     parser.add_argument("--listen", metavar="ADDR", help=f"host:port of the pages (default {config.LISTEN_DEFAULT})")

@@ -58,8 +58,11 @@ def make(config: Config, hub: Hub | None = None) -> flask.Flask:
     filters |= {f"{kind}_word": functools.partial(format.word, kind) for kind in format.KINDS}
     app.jinja_env.filters.update(filters, keep=pages.keep, progress=pages.progress)
     app.jinja_env.globals |= {
-        "SIGNS": format.SIGNS, "NAVIGATION": pages.NAVIGATION, "none_stamp": timestamp_pb2.Timestamp(),
-    }  # fmt: skip
+        "SIGNS": format.SIGNS,
+        "NAVIGATION": pages.NAVIGATION,
+        "hub_address": config.hub.address,
+        "none_stamp": timestamp_pb2.Timestamp(),
+    }
     app.before_request(_begin)
     app.after_request(_end)
     app.context_processor(_context)
@@ -72,7 +75,7 @@ def make(config: Config, hub: Hub | None = None) -> flask.Flask:
 
 _FILTERS: Final = (
     "tone", "short", "tail", "number", "about", "size", "seconds", "duration", "at", "ago", "between", "iso",
-    "plain", "percent",
+    "plain", "percent", "length_text", "measure", "typed", "cli", "told", "diff",
 )  # fmt: skip
 
 

@@ -115,14 +115,3 @@ def _box(node: Node, x: int, y: int) -> Markup:
         h=node.href, i=node.id, full=node.title, s=node.state, tone=node.tone, x=x, y=y, w=NODE_WIDTH, hh=NODE_HEIGHT,
         tx=x + 10, y1=y + 18, y2=y + 36, sign=node.sign, t=title,
     )  # fmt: skip
-
-
-def spark(values: Sequence[float], *, title: str, width: int = 180, height: int = 36) -> Markup:
-    """A line of the last values, the newest at the right; flat at the bottom when there is nothing."""
-    top = max(values, default=0.0) or 1.0
-    step = width / max(1, len(values) - 1)
-    points = " ".join(f"{i * step:.1f},{height - 2 - (height - 4) * value / top:.1f}" for i, value in enumerate(values))
-    return Markup(
-        '<svg class="spark" width="{w}" height="{h}" viewBox="0 0 {w} {h}" role="img" aria-label="{t}">'
-        '<polyline points="{p}"/></svg>'
-    ).format(w=width, h=height, t=title, p=points)

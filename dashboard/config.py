@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kit import channel, config, errors, wire
 from kit.config import setting
+from kit.logs import LogConfig
 
 PREFIX = "AGENTCOM_DASHBOARD"
 LISTEN_DEFAULT = "127.0.0.1:7421"
@@ -36,16 +37,8 @@ class LiveConfig:
 
     #: Pages that are told at once; each holds a thread. Those beyond it ask again every few seconds instead.
     pages_max: int = setting(32, low=0, high=512)
-    #: A page is told at most this often.
+    #: A page is told at most this often; beyond eight of them each less often, so that they load the hub no more.
     pace_s: float = setting(1.0, low=0.1, high=60.0)
-
-
-@dataclass(frozen=True)
-class LogConfig:
-    """What is told, and how."""
-
-    level: str = setting("info", choices=("debug", "info", "warning", "error"))
-    form: str = setting("auto", choices=("auto", "json", "text"))
 
 
 @dataclass(frozen=True)
@@ -62,7 +55,7 @@ class Config:
     https: bool = setting(False)
     hub: HubConfig = HubConfig()
     live: LiveConfig = LiveConfig()
-    log: LogConfig = LogConfig()
+    log: LogConfig = setting(LogConfig)
 
     @property
     def address(self) -> channel.Address:

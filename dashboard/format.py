@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from google.protobuf import duration_pb2, timestamp_pb2
+from markupsafe import Markup, escape
 
-from agentcom.v1 import agent_pb2, alert_pb2, change_pb2, goal_pb2, hub_pb2, task_pb2
+from agentcom.v1 import agent_pb2, alert_pb2, change_pb2, event_pb2, goal_pb2, hub_pb2, task_pb2
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _UNITS = ("B", "KB", "MB", "GB", "TB")
@@ -43,12 +45,15 @@ SIGNS: Final[Mapping[str, str]] = {
     "none": "\N{MIDDLE DOT}",
 }
 
+_HIDDEN: Final = frozenset({"about", "advice", "rule", "threshold", "unit", "value"})
+"""Fields of an alert's events that its subject, its message and its rule's page say as well."""
+
 _TONES: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("succeeded", "merged", "idle", "serving", "pass", "completed", "holds", "ok"), "good"),
+    **dict.fromkeys(("succeeded", "merged", "idle", "serving", "pass", "completed", "holds", "ok", "on"), "good"),
     **dict.fromkeys(("running", "working", "assigned", "merging", "active", "verifying"), "busy"),
-    **dict.fromkeys(("queued", "pending", "scheduled", "waiting", "planned", "open"), "wait"),
+    **dict.fromkeys(("queued", "pending", "scheduled", "waiting", "planned", "open", "muted", "offline"), "wait"),
     **dict.fromkeys(("parked", "paused", "draining", "blocked", "isolated", "returned", "warning", "unknown"), "warn"),
-    **dict.fromkeys(("dead", "failed", "degraded", "fail", "critical", "lost", "error"), "bad"),
+    **dict.fromkeys(("dead", "failed", "degraded", "fail", "critical", "lost", "error", "failing"), "bad"),
 }
 
 
@@ -106,7 +111,7 @@ def seconds(value: float) -> str:
     if value < 0.1:
         return f"{value * 1000:.1f} ms" if value else "0 s"
     if value < 10:
-        return f"{value:.1f} s"
+        return f"{value:.1f}".removesuffix(".0") + " s"
     if value < 60:
         return f"{value:.0f} s"
     minutes, rest = divmod(int(value), 60)
@@ -119,6 +124,69 @@ def seconds(value: float) -> str:
 def duration(value: duration_pb2.Duration) -> str:
     """A length of time of the contract's."""
     return seconds(value.seconds + value.nanos / 1e9)
+
+
+def length_text(value: duration_pb2.Duration) -> str:
+    """The same, to be typed in again: 90s, 15m, 2h, 1d."""
+    whole = value.seconds
+    if value.nanos:
+        return f"{whole + value.nanos / 1e9:.3f}".rstrip("0") + "s"
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if whole and whole % size == 0:
+            return f"{whole // size}{unit}"
+    return f"{whole}s"
+
+
+def measure(value: float, unit: str) -> str:
+    """A value of an alert or a threshold, in its unit: 12 m 00 s, 35 %, 2.0 GB, 7 tasks."""
+    match unit:
+        case "seconds":
+            return seconds(value)
+        case "share":
+            return f"{100 * value:.0f} %"
+        case "bytes":
+            return size(value)
+        case _:
+            return f"{value:g} {unit}".rstrip()
+
+
+def typed(value: float, unit: str) -> str:
+    """A threshold, to be typed in again."""
+    match unit:
+        case "seconds":
+            made = duration_pb2.Duration()
+            made.FromMilliseconds(round(value * 1000))
+            return length_text(made)
+        case "share":
+            return f"{100 * value:g}%"
+        case "bytes" if value and value % 2**20 == 0:
+            return f"{value / 2**20:.0f}MiB"
+        case _:
+            return f"{value:.0f}" if value == round(value) else f"{value:g}"
+
+
+def told(event: event_pb2.Event) -> list[tuple[str, str]]:
+    """The fields of an event that say something to a person: none that is empty or said elsewhere on its line."""
+    hidden = _HIDDEN if event.type.startswith("alert.") else frozenset[str]()
+    found = []
+    for key, value in sorted(event.fields.items()):
+        if value and key not in hidden:
+            found.append((key, _moment(value) if key == "until" else value))
+    return found
+
+
+def _moment(text: str) -> str:
+    """Seconds since the epoch as a date; anything else as it is."""
+    try:
+        return datetime.fromtimestamp(float(text), UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (ValueError, OverflowError, OSError):
+        return text
+
+
+def cli(name: str) -> str:
+    """The name of an alert or a rule, as `agentcom alert mute` takes it."""
+    kind, _, id = name.partition("/")
+    return f"{id} --rule" if kind == "alertRules" else id
 
 
 def at(stamp: timestamp_pb2.Timestamp) -> float | None:
@@ -134,7 +202,7 @@ def ago(stamp: timestamp_pb2.Timestamp, now: float) -> str:
     past = now - then
     if abs(past) < 1:
         return "now"
-    text = seconds(float(int(abs(past))) if abs(past) >= 10 else round(abs(past)))
+    text = seconds(float(int(abs(past)))) if abs(past) >= 10 else f"{round(abs(past))} s"
     return f"{text} ago" if past > 0 else f"in {text}"
 
 
@@ -153,6 +221,20 @@ def iso(stamp: timestamp_pb2.Timestamp) -> str:
 def plain(text: str) -> str:
     """Text from elsewhere without control characters and direction overrides; escaping is the template's."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
+
+
+def diff(text: str) -> Markup:
+    """A diff with a class for each run of lines of one kind."""
+    # Escaped as a whole, which keeps the first character of each line of a kind: thousands of lines in milliseconds.
+    runs = itertools.groupby(str(escape(text)).splitlines(keepends=True), _kind_of_line)
+    return Markup("".join(f'<span class="{kind}">{"".join(lines)}</span>' for kind, lines in runs))
+
+
+_LINES: Final = {"+": "add", "-": "del", "@": "hunk"}
+
+
+def _kind_of_line(line: str) -> str:
+    return _LINES.get(line[:1], "same")
 
 
 def percent(part: float, whole: float) -> int:

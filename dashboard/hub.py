@@ -19,11 +19,13 @@ from google.protobuf import message as protobuf
 
 from agentcom.v1 import agent_service_pb2_grpc as agent_grpc
 from agentcom.v1 import goal_service_pb2_grpc as goal_grpc
+from agentcom.v1 import hub_service_pb2
 from agentcom.v1 import hub_service_pb2_grpc as hub_grpc
+from agentcom.v1 import notify_service_pb2_grpc as notify_grpc
 from agentcom.v1 import registry_service_pb2_grpc as registry_grpc
 from agentcom.v1 import task_service_pb2_grpc as task_grpc
 from dashboard.config import HubConfig
-from kit import channel, errors, status
+from kit import channel, errors, status, version
 
 ANSWERS_MAX: Final = 256
 """Last answers kept for the time that the hub is away: about the pages that a few people look at."""
@@ -53,8 +55,8 @@ class Hub:
 
     def caller(self, token: str | None) -> Caller:
         """Calls as the one with this token. Raises Invalid when it would cross a network in the clear."""
-        metadata = channel.token_metadata(token, self.address, plaintext=self.config.plaintext)
-        return Caller(self, self._open(), metadata)
+        proof = channel.token_metadata(token, self.address, plaintext=self.config.plaintext)
+        return Caller(self, self._open(), (*version.metadata("dashboard"), *proof))
 
     def keep(self, key: bytes, answer: protobuf.Message) -> None:
         """Remember an answer."""
@@ -107,6 +109,7 @@ class Caller:
         self.goals: Any = goal_grpc.GoalServiceStub(wire)
         self.registry: Any = registry_grpc.RegistryServiceStub(wire)
         self.hub: Any = hub_grpc.HubServiceStub(wire)
+        self.notify: Any = notify_grpc.NotifyServiceStub(wire)
         #: Age of the oldest answer that was shown because the hub is away; None: all are fresh.
         self.stale_s: float | None = None
 
@@ -148,7 +151,17 @@ class Caller:
         try:
             return method(request, timeout=self._hub.config.timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise status.from_rpc_error(error) from error
+            problem = status.from_rpc_error(error)
+            if problem.reason == grpc.StatusCode.UNIMPLEMENTED.name:
+                problem.message = self._unknown(request)
+            raise problem from error
+
+    def _unknown(self, request: protobuf.Message) -> str:
+        """What a person is told whose hub does not know a method; its version as it was last told."""
+        last = self._hub.last(self._key(hub_service_pb2.GetHubRequest()))
+        hub = last[0].hub.version if last is not None else ""  # type: ignore[attr-defined]  # the answer to that question
+        method = request.DESCRIPTOR.name.removesuffix("Request")
+        return version.unknown_method(hub, method, version.Node("dashboard", version.VERSION))
 
     def _key(self, request: protobuf.Message) -> bytes:
         """Names the question and who asks it: an answer is never shown to another person."""

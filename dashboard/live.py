@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Final
 
 import grpc
@@ -22,23 +22,38 @@ RETRY_MS: Final = 3_000
 """When a browser opens a lost stream again."""
 ALIVE_S: Final = 12.0
 """A comment is sent this often: it finds out that the page has gone, and no proxy in between falls asleep."""
+TOGETHER: Final = 8
+"""So many live pages are told at the full pace; with more of them each is told less often, so that what they ask for
+again together stays the same, a third of a core at most."""
 KINDS_MAX: Final = 32
 """Kinds of subjects named in one message."""
 
 
 class Seats:
-    """How many pages are told at once."""
+    """How many pages are told at once, and how often: the more there are, the slower each of them."""
 
     def __init__(self, count_max: int) -> None:
-        self._free = threading.Semaphore(count_max)
+        self._count_max = count_max
+        self._taken = 0
+        self._lock = threading.Lock()
 
     def take(self) -> bool:
         """True when there was room; give it back with `leave`."""
-        return self._free.acquire(blocking=False)
+        with self._lock:
+            if self._taken >= self._count_max:
+                return False
+            self._taken += 1
+            return True
 
     def leave(self) -> None:
         """Make room."""
-        self._free.release()
+        with self._lock:
+            self._taken -= 1
+
+    def pace_s(self, alone_s: float) -> float:
+        """How long a page rests after it was told, when one alone rests for `alone_s`."""
+        with self._lock:
+            return alone_s * max(1.0, self._taken / TOGETHER)
 
 
 class Heard:
@@ -76,7 +91,7 @@ class Heard:
             return kinds, self._position, self._lost
 
 
-def stream(caller: Caller, pace_s: float, position: int) -> Generator[str, None, None]:
+def stream(caller: Caller, pace: Callable[[], float], position: int) -> Generator[str, None, None]:
     """The body of an event stream: `change` with the kinds of what changed, `away` when the hub is lost."""
     heard = Heard()
     call = caller.watch(caller.hub.WatchEvents, hub_service_pb2.WatchEventsRequest(position=position))
@@ -85,7 +100,7 @@ def stream(caller: Caller, pace_s: float, position: int) -> Generator[str, None,
         yield f"retry: {RETRY_MS}\n\n"
         while True:
             if heard.wait(ALIVE_S):
-                time.sleep(pace_s)  # what follows soon joins it
+                time.sleep(pace())  # what follows soon joins it
             kinds, last, lost = heard.take()
             if kinds:
                 yield f"id: {last}\nevent: change\ndata: {json.dumps({'kinds': kinds})}\n\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 from urllib import parse
@@ -29,17 +30,33 @@ class Entry(NamedTuple):
     """Pressed after `g`."""
 
 
+class Group(NamedTuple):
+    """Entries that belong together. A later page (approvals: work; endpoints: fleet; cost: hub) joins one."""
+
+    label: str
+    entries: tuple[Entry, ...]
+
+
 NAVIGATION: Final = (
-    Entry("overview.page", "Overview", "o"),
-    Entry("goals.page", "Goals", "g"),
-    Entry("tasks.page", "Tasks", "t"),
-    Entry("agents.page", "Agents", "a"),
-    Entry("changes.page", "Changes", "c"),
-    Entry("repos.page", "Repos", "r"),
-    Entry("dead.page", "Dead letters", "d"),
-    Entry("alerts.page", "Alerts", "l"),
-    Entry("events.page", "Events", "e"),
-    Entry("system.page", "System", "s"),
+    Group("", (Entry("overview.page", "Overview", "o"),)),
+    Group(
+        "Work",
+        (
+            Entry("goals.page", "Goals", "g"),
+            Entry("tasks.page", "Tasks", "t"),
+            Entry("changes.page", "Changes", "c"),
+            Entry("dead.page", "Dead letters", "d"),
+        ),
+    ),
+    Group("Fleet", (Entry("agents.page", "Agents", "a"), Entry("repos.page", "Repos", "r"))),
+    Group(
+        "Hub",
+        (
+            Entry("alerts.page", "Alerts", "l"),
+            Entry("events.page", "Events", "e"),
+            Entry("system.page", "System", "s"),
+        ),
+    ),
 )
 
 
@@ -75,6 +92,12 @@ def wanted(name: str, choices: tuple[str, ...] = ()) -> str:
 def terms(**values: str) -> str:
     """A filter of the contract from what was asked for; empty values are left out."""
     return " AND ".join(f'{name} = "{_quoted(value)}"' for name, value in values.items() if value)
+
+
+def command(words: str, **options: str) -> str:
+    """A command line that asks for the same; empty options are left out."""
+    given = [f"--{name} {shlex.quote(value)}" for name, value in options.items() if value]
+    return " ".join(["agentcom", words, *given])
 
 
 def done(message: str, **where: Any) -> flask.typing.ResponseReturnValue:

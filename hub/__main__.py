@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hub import app, config, crash, offline
 from kit import errors, logs, signals
+from kit.version import VERSION
 
 #: The process ended as it was asked to.
 EXIT_GOOD = 0
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "log.level": chosen.log_level,
             },
         )
-        logs.configure(level=settings.log.level, form=settings.log.form)
+        logs.begin(settings.log)
         with asyncio.Runner(loop_factory=_loop_factory(settings.server.event_loop)) as runner:
             return runner.run(_run(settings))
     except errors.Problem as problem:
@@ -80,12 +81,13 @@ def _loop_factory(kind: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m hub",
+        prog="agentcom-hub",
         description="Keeps the queue of tasks, pushes work to sidecars, merges what they bring.",
         epilog=f"A store that no hub has open is looked after by: agentcom-hub {'|'.join(offline.COMMANDS)} --help. "
         f"Every key of the configuration can be set by environment, e.g. {config.PREFIX}_SERVER_LISTEN, "
         f"{config.PREFIX}_STORE_KIND.",
     )
+    parser.add_argument("--version", action="version", version=f"agentcom-hub {VERSION}", help="say it and leave")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file")
     parser.add_argument("--listen", metavar="ADDR", help="host:port; port 0 lets the system choose")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="folder of the store")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import importlib.metadata
 import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -25,12 +24,13 @@ from agentcom.v1 import (
     goal_service_pb2_grpc,
     hub_service_pb2,
     hub_service_pb2_grpc,
+    notify_service_pb2,
     registry_service_pb2,
     registry_service_pb2_grpc,
     task_service_pb2,
     task_service_pb2_grpc,
 )
-from hub import data, telemetry, upkeep
+from hub import data, telemetry, telling, upkeep
 from hub.config import Config, check
 from hub.core.token import Scope
 from hub.engine.alerts import board as alerts
@@ -44,6 +44,8 @@ from hub.engine.desk.hubstate import UID_KEY, HubState
 from hub.engine.desk.leashes import Leashes
 from hub.engine.desk.repo_desk import RepoDesk
 from hub.engine.desk.roster import Roster
+from hub.engine.desk.sampler import LOOK_S as SAMPLE_S
+from hub.engine.desk.sampler import Sampler
 from hub.engine.desk.submit import Submitter
 from hub.engine.desk.tasks import Tasks
 from hub.engine.desk.vault import Vault
@@ -69,6 +71,7 @@ from hub.store.lmdb import LmdbStore
 from hub.store.memory import MemoryStore
 from kit import certificate, channel, errors, goalfile, interceptors, logs, principal, serving, supervise, validation
 from kit import clock as clocks
+from kit.version import VERSION
 
 log = logs.get(__name__)
 
@@ -89,6 +92,7 @@ SERVICES: Final = tuple(
         (agent_service_pb2, "AgentService"),
         (goal_service_pb2, "GoalService"),
         (registry_service_pb2, "RegistryService"),
+        (notify_service_pb2, "NotifyService"),
         (hub_service_pb2, "HubService"),
     )
 )
@@ -139,22 +143,27 @@ class Hub:
         self.upkeep = upkeep.Upkeep(ctx, self.store, config, late=self._late)
         if self.store.broken:
             await upkeep.admit_operator(self.store, config, self._clock.now(), ctx.ids)
-        who = telemetry.Who(version(), (self.store.read(lambda reader: reader.meta(UID_KEY)) or b"").decode())
+        uid = (self.store.read(lambda reader: reader.meta(UID_KEY)) or b"").decode()
+        who = telemetry.Who(VERSION, uid, config.data)
         self.telemetry = telemetry.Telemetry(ctx, config.telemetry, who)
         self.telemetry.watch(getattr(self.store.inner, "environment", None))
         self.dispatcher = Dispatcher(ctx)
         self.sessions = Sessions(ctx, self.dispatcher)
         self.sessions.trace = self.telemetry.traces.of_assignment if self.telemetry.traces is not None else None
         self.worker = Worker(ctx, self.dispatcher, self.sessions)
+        self.upkeep.watch(self.dispatcher.fleet, self.sessions)
         self.tails = Tails(ctx, self.sessions)
         self.retention = Retention(ctx, config.retention.keep())
+        self.retention.recycler.on_free = self.dispatcher.waiting.drop_idle
         self.sweep = Sweep(ctx, self.dispatcher, self.sessions)
-        self.state = HubState(ctx, version=version(), wake=self.dispatcher.wake.set)
+        self.state = HubState(ctx, version=VERSION, wake=self.dispatcher.wake.set)
         self.verifier = Verifier(ctx)
         self.vault = Vault(ctx)
         self.filing = Filing(ctx)
         self.conduct = Conduct(ctx, config.limits.rules())
         self.leashes = Leashes(ctx)
+        self.telling = telling.Telling(ctx, config, self.upkeep.board)
+        self.sampler = Sampler(ctx, self._stats)
         names = [service.full_name for service in SERVICES]
         self.server = serving.Server(services=names, interceptors=[self._gate()])
         self._add_services()
@@ -189,15 +198,19 @@ class Hub:
         submitter = Submitter(ctx, self.dispatcher)
         timeout_s = ctx.settings.accept_timeout_s
         tasks = TaskService(Tasks(ctx), submitter, explainer, self.tails, accept_timeout_s=timeout_s)
-        attach = Attach(self.sessions, self.worker, self.tails, version=version())
+        attach = Attach(self.sessions, self.worker, self.tails, version=VERSION)
         attach.blame = lambda problem: self.conduct.blame(principal.current().name, "Attach", problem)
         agents = AgentService(Roster(ctx, self.dispatcher.fleet, self.sessions), attach.serve)
-        hub = HubService(ctx, self.state, self.vault, self._stats, behaviour=self.conduct, upkeep=self.upkeep.desks)
+        desks, samples = self.upkeep.desks, self.sampler
+        hub = HubService(
+            ctx, self.state, self.vault, self._stats, behaviour=self.conduct, upkeep=desks, samples=samples
+        )
         task_service_pb2_grpc.add_TaskServiceServicer_to_server(tasks, server)
         agent_service_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
         goal_service_pb2_grpc.add_GoalServiceServicer_to_server(GoalService(GoalDesk(ctx), self.filing), server)
         registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(RegistryService(RepoDesk(ctx)), server)
         hub_service_pb2_grpc.add_HubServiceServicer_to_server(hub, server)
+        self.telling.serve(server)
 
     def _loops(self) -> Sequence[supervise.Loop]:
         settings, dispatch = self.ctx.settings, self.telemetry.timed(self.dispatcher.run_once)
@@ -216,7 +229,9 @@ class Hub:
             watched = intake.Intake(self.ctx, self.filing, folder, _read_goal)
             loops.append(supervise.Loop("intake", watched.run_once, self.config.intake.look_s))
         loops = [dataclasses.replace(loop, run_once=self._while_writable(loop.run_once)) for loop in loops]
+        loops.append(self.telling.loop())
         board = self.upkeep.board
+        loops.append(supervise.Loop("samples", self.sampler.run_once, SAMPLE_S, self.sampler.wake))
         return [*loops, *self.telemetry.loops(), supervise.Loop("alerts", self._look, alerts.LOOK_S, board.wake)]
 
     def _while_writable(self, run_once: Callable[[float], Awaitable[object]]) -> Callable[[float], Awaitable[object]]:
@@ -231,6 +246,7 @@ class Hub:
     async def _look(self, now: float) -> None:
         await self.upkeep.board.run_once(now)
         if self.ctx.gate.degraded:
+            self.telling.notifier.wake.set()
             await self._tell_health()
 
     async def _tell_health(self) -> None:
@@ -253,7 +269,7 @@ class Hub:
             started_at=self.state.facts().started_at,
             loop_failures=sum(one.failure_count for one in health),
         )
-        return measure.measure(seen)
+        return measure.measure(seen) | self.telling.numbers()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve until `stopping` is set, then end in order."""
@@ -336,14 +352,6 @@ def open_store(config: Config) -> Store:
         map_bytes_max=config.store.map_max_bytes,
         lose_data_on_power_cut=config.store.lose_data_on_power_cut,
     )
-
-
-def version() -> str:
-    """Of the installed package."""
-    try:
-        return importlib.metadata.version("agentcom")
-    except importlib.metadata.PackageNotFoundError:
-        return "0.0.0+unpackaged"
 
 
 def _probe(address: channel.Address) -> None:

@@ -15,8 +15,11 @@ from hub.core.violation import Patience
 from hub.engine.desk.conduct import Rules
 from hub.engine.live.context import EngineSettings
 from hub.engine.live.retention import DAY_S, Keep
+from hub.notify.config import NotifyConfig
 from kit import channel, config, errors, wire
 from kit.config import setting
+from kit.logs import LogConfig
+from kit.telemetry import TelemetryConfig
 
 PREFIX = "AGENTCOM_HUB"
 MIB = 1024 * 1024
@@ -192,55 +195,6 @@ class IntakeConfig:
 
 
 @dataclass(frozen=True)
-class TelemetryConfig:
-    """Whom the hub tells its numbers (docs/metrics.md). Both ways are off unless set, and then nothing is counted."""
-
-    #: "host:port" of a page for Prometheus (GET /metrics); it asks for no token. Absent: there is none.
-    prometheus_listen: str | None = setting(None)
-    #: Must be set for a page beyond the loopback: whoever reaches it may read it.
-    prometheus_public: bool = setting(False)
-    #: URL of an OpenTelemetry collector, e.g. "http://127.0.0.1:4317". Absent: nothing is pushed. Headers come from the
-    #: usual variable OTEL_EXPORTER_OTLP_HEADERS.
-    otlp_endpoint: str | None = setting(None)
-    #: By HTTP "/v1/metrics" is added to the URL; its usual port is 4318.
-    otlp_protocol: str = setting("grpc", choices=("grpc", "http"))
-    otlp_every_s: float = setting(15.0, low=0.05, high=3_600.0)
-    #: Push spans of goals, tasks and attempts, too, and tell sidecars the trace of what they are given.
-    otlp_traces: bool = setting(False)
-    #: A push that takes longer has failed; the next one tells as much.
-    otlp_timeout_s: float = setting(5.0, low=0.1, high=60.0)
-
-    def __post_init__(self) -> None:
-        if self.otlp_endpoint is not None and not self.otlp_endpoint.startswith(("http://", "https://")):
-            raise errors.Invalid(f"otlp_endpoint {self.otlp_endpoint!r} does not begin with http:// or https://")
-        page = self.page
-        if page is not None and not (page.is_loopback or self.prometheus_public):
-            raise errors.Invalid(
-                f"prometheus_listen is {self.prometheus_listen}, beyond the loopback, where whoever reaches it may "
-                "read it: set prometheus_public"
-            )
-
-    @property
-    def page(self) -> channel.Address | None:
-        """Where the page is; None: there is none."""
-        listen = self.prometheus_listen
-        return None if listen is None else channel.parse_address(listen, field="telemetry.prometheus_listen")
-
-    @property
-    def active(self) -> bool:
-        """Is anything told at all?"""
-        return bool(self.prometheus_listen or self.otlp_endpoint)
-
-
-@dataclass(frozen=True)
-class LogConfig:
-    """What the process says on stderr."""
-
-    level: str = setting("info", choices=("debug", "info", "warning", "error"))
-    form: str = setting("auto", choices=("auto", "json", "text"))
-
-
-@dataclass(frozen=True)
 class Config:
     """Everything."""
 
@@ -255,6 +209,7 @@ class Config:
     backup: BackupConfig = dataclasses.field(default_factory=BackupConfig)
     intake: IntakeConfig = dataclasses.field(default_factory=IntakeConfig)
     telemetry: TelemetryConfig = dataclasses.field(default_factory=TelemetryConfig)
+    notify: NotifyConfig = dataclasses.field(default_factory=NotifyConfig)
     log: LogConfig = dataclasses.field(default_factory=LogConfig)
 
     @property

@@ -1,7 +1,8 @@
 """`agentcom-hub COMMAND`: what is done to the store of a hub that does not run: restore, verify, compact, doctor.
 
 Exit codes: 0 all is well, 1 a warning of the doctor, 2 refused, or something is broken. Nothing of a store is changed
-by `verify`, `backups` and `doctor`; they may also be asked of a hub that runs, with `agentcom hub`.
+by `verify`, `backups`, `doctor` and `upgrade-check`; the first three may also be asked of a hub that runs, with
+`agentcom hub`, and the last one is meant for that: the new program looks while the older one works.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from typing import Any, Final
 import msgspec
 
 from hub import config, upkeep
-from hub.core import diagnosis
+from hub.core import diagnosis, outlook
 from hub.core.diagnosis import Diagnosis, Verdict
-from hub.store import folder
+from hub.store import folder, migrate
 from hub.store.care import compaction, errand, keeper, restore
 from hub.store.care.backups import Backups
 from kit import errors, ids, logs
+from kit.version import VERSION
 
 EXIT_GOOD: Final = 0
 EXIT_WARNING: Final = 1
@@ -78,7 +80,9 @@ class Desk:
 
     async def doctor(self, _chosen: argparse.Namespace) -> int:
         """Look at everything that a hub needs."""
-        found = await self._examine()
+        return self._tell(await self._examine())
+
+    def _tell(self, found: list[Diagnosis]) -> int:
         marks = {Verdict.OK: "ok", Verdict.WARNING: "warning", Verdict.FAILED: "FAILED", Verdict.UNKNOWN: "unknown"}
         lines = [
             f"{marks[one.verdict]:8} {one.probe:14} {one.message}{f' ({one.advice})' if one.advice else ''}"
@@ -88,6 +92,31 @@ class Desk:
         self._say("\n".join(lines), diagnoses=shown)
         worst = diagnosis.worst(found)
         return {Verdict.OK: EXIT_GOOD, Verdict.FAILED: EXIT_BROKEN}.get(worst, EXIT_WARNING)
+
+    async def upgrade_check(self, _chosen: argparse.Namespace) -> int:
+        """Look at what this version would find if it took the place of the hub that has the store now."""
+        found = [diagnosis.of_configuration(upkeep.oddities(self._settings))]
+        if self._settings.store.kind == "memory":
+            text = "the store is in memory: what is there when the hub ends is gone"
+            found.insert(0, Diagnosis("schema", Verdict.WARNING, text))
+        elif not (self._store / folder.DATA_NAME).exists() and not folder.was_made(self._store):
+            found.insert(0, outlook.of_schema(0, migrate.VERSION, str(self._store)))
+        else:
+            found = [*await self._outlook(), *found]
+        return self._tell(found)
+
+    async def _outlook(self) -> list[Diagnosis]:
+        report = await errand.run("outlook", str(self._store))
+        if report.problems:
+            return [Diagnosis("schema", Verdict.FAILED, report.problems[0], "look at docs/upgrade.md")]
+        facts, schema = os.statvfs(self._store), report.identity.schema_version
+        needed = report.size_bytes if schema < migrate.VERSION else 0
+        return [
+            outlook.of_schema(schema, migrate.VERSION, str(self._store)),
+            outlook.of_room(needed, facts.f_bavail * facts.f_frsize),
+            outlook.of_agents(report.agents, VERSION),
+            outlook.of_backup(self._backups.all(), time.time()),
+        ]
 
     async def _examine(self) -> list[Diagnosis]:
         now, newest_at = time.time(), None
@@ -137,6 +166,10 @@ COMMANDS: Final[dict[str, tuple[Callable[[Desk, argparse.Namespace], Awaitable[i
     "compact": (Desk.compact, "give the space of what was deleted back to the disk"),
     "backups": (Desk.backups, "list the backups, newest first"),
     "doctor": (Desk.doctor, "look at store, disk, clock, configuration and backups"),
+    "upgrade-check": (
+        Desk.upgrade_check,
+        f"look at what version {VERSION} would find on this store, which a hub may have open: schema, room, sidecars",
+    ),
 }
 
 

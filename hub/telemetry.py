@@ -1,34 +1,35 @@
-"""Telemetry of the hub: a page for Prometheus and a push to an OpenTelemetry collector, each only when configured.
+"""Telemetry of the hub: its counts, its spans, and who is told of them (`kit.telemetry`), each only when configured.
 
-Without either nothing is counted and nothing is imported. With them the engine counts in plain integers
-(`engine.live.tallies`), and what is told is made from a snapshot: at a scrape, or at the pace of the push.
+With nobody to tell, nothing is counted and nothing is imported. Otherwise the engine counts in plain integers
+(`engine.live.tallies`), and what is told is made from a snapshot: at a scrape, or at the pace of the push. How far the
+event log was made into spans that a collector took is kept in a file, so that a hub that was killed goes on from there.
 """
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import dataclasses
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
 
-from hub.config import TelemetryConfig
-from hub.engine.desk.measure import Numbers
+from hub import data
 from hub.engine.live.context import Context
 from hub.engine.live.tallies import Tallies
 from hub.engine.live.traces import Traces
 from kit import errors, logs, metrics, supervise, tally
-
-if TYPE_CHECKING:
-    from kit.otlp import Pusher
-    from kit.promtext import Page
+from kit.telemetry import Numbers, Outlet, TelemetryConfig
 
 log = logs.get(__name__)
 
 Duty = Callable[[float], Awaitable[object]]
 
-LAST_PUSH_S: Final = 1.0
-"""At the end the last numbers are given this long to get out."""
+TRACED_FILE: Final = "traced"
+"""In the data folder: the position of the event log up to which all spans were pushed."""
+
+NO_MARK: Final = -1
+"""Nothing is written there yet."""
 
 
 class Who(NamedTuple):
@@ -37,6 +38,8 @@ class Who(NamedTuple):
     version: str
     uid: str
     """Of the store; empty: it has none yet."""
+    folder: Path | None = None
+    """The data folder, where it is kept how far the spans were pushed; None: it is not."""
 
 
 class Commits(Protocol):
@@ -52,26 +55,24 @@ class Telemetry:
     def __init__(self, ctx: Context, config: TelemetryConfig, who: Who) -> None:
         """Raises Unavailable when a library is missing."""
         self._ctx = ctx
-        self._config = config
-        self.traces = Traces(ctx) if config.otlp_endpoint and config.otlp_traces else None
-        self._page: Page | None = _page(self.snapshot) if config.prometheus_listen else None
-        self._pusher: Pusher | None = _pusher(config, who, self.traces) if config.otlp_endpoint else None
+        names = {"service.name": "agentcom-hub", "service.version": who.version, "service.instance.id": who.uid}
+        self._outlet = outlet = Outlet(config, names, self.snapshot)
         self._measure: Callable[[], Numbers] = dict
-        #: Where the page is; empty: there is none.
-        self.address = ""
-        self.tallies = Tallies(ctx) if config.active else None
+        self._file = who.folder / TRACED_FILE if who.folder is not None and outlet.spans is not None else None
+        self.traces = Traces(ctx, outlet.spans, ratio=config.otlp_sample_ratio) if outlet.spans is not None else None
+        self._kept = self._replay()
+        look = self.traces.seen if self.traces is not None else None
+        self.tallies = Tallies(ctx, look) if config.active else None
+
+    @property
+    def address(self) -> str:
+        """Where the page is; empty: there is none."""
+        return self._outlet.address
 
     async def start(self, measure: Callable[[], Numbers]) -> None:
         """Tell from now on. Raises Unavailable when the port is taken."""
         self._measure = measure
-        config, page = self._config, self._config.page
-        if self._page is not None and page is not None:
-            port = await self._page.start(page.host, page.port)
-            self.address = dataclasses.replace(page, port=port).target
-            log.info("telemetry.page_served", address=self.address)
-        if self._pusher is not None:
-            self._pusher.start()
-            log.info("telemetry.push_started", endpoint=config.otlp_endpoint, every_s=config.otlp_every_s)
+        await self._outlet.start()
 
     def watch(self, environment: Commits | None) -> None:
         """Time the commits of a store and count what shares one. On the writer's thread, which is the only one here.
@@ -104,58 +105,47 @@ class Telemetry:
 
     def loops(self) -> list[supervise.Loop]:
         """The duty of the push; none without one."""
-        return [supervise.Loop("telemetry", self.run_once, self._config.otlp_every_s)] if self._pusher else []
+        return [dataclasses.replace(loop, run_once=self.run_once) for loop in self._outlet.loops()]
 
-    async def run_once(self, _now: float) -> None:
-        """Offer the numbers of now to the push."""
-        if self._pusher is not None:
-            self._pusher.offer(self.snapshot())
+    async def run_once(self, now: float) -> None:
+        """Offer the numbers of now to the push, and write down how far the one before it came."""
+        await self._outlet.run_once(now)
+        await asyncio.to_thread(self._keep)
 
     def snapshot(self) -> tally.Snapshot:
         """The numbers of now."""
         assert self.tallies is not None
-        given = self._measure()
-        if self._pusher is not None:
-            pusher = self._pusher
-            counts = {"succeeded": pusher.succeeded, "failed": pusher.failed, "skipped": pusher.skipped}
-            given[metrics.PUSHES] = {(outcome,): count for outcome, count in counts.items()}
-        return self.tallies.tally.snapshot(self._ctx.clock.now(), given)
+        return self.tallies.tally.snapshot(self._ctx.clock.now(), {**self._measure(), **self._outlet.numbers()})
 
     async def stop(self) -> None:
         """The page goes, and the last numbers are pushed when that is quick. May be called without a start."""
-        if self._page is not None:
-            await self._page.stop()
-        if self._pusher is not None:
-            with contextlib.suppress(errors.Problem):  # a damaged store must not keep the hub from its end
-                self._pusher.offer(self.snapshot())
-            await self._pusher.stop(LAST_PUSH_S)
+        await self._outlet.stop()
+        await asyncio.to_thread(self._keep)
 
+    def _replay(self) -> int:
+        """Make the spans that the last hub on this folder did not push any more; the position that the file tells."""
+        if self._file is None or self.traces is None:
+            return NO_MARK
+        try:
+            kept = int(self._file.read_text())
+        except FileNotFoundError:
+            return NO_MARK  # the first start that traces: it begins with what happens from now on
+        except (OSError, ValueError) as error:
+            log.warning("telemetry.mark_unread", file=str(self._file), error=str(error))
+            return NO_MARK
+        made = self.traces.replay(kept)
+        if made:
+            log.info("telemetry.replayed", position=kept, spans=made)
+        return kept
 
-def _page(take: Callable[[], tally.Snapshot]) -> Page:
-    try:
-        from kit import promtext
-    except ImportError as error:
-        raise _missing("telemetry.prometheus_listen", error) from error
-    return promtext.Page(take)
-
-
-def _pusher(config: TelemetryConfig, who: Who, traces: Traces | None) -> Pusher:
-    try:
-        from kit import otlp
-    except ImportError as error:
-        raise _missing("telemetry.otlp_endpoint", error) from error
-    resource = {"service.name": "agentcom-hub", "service.version": who.version, "service.instance.id": who.uid}
-    return otlp.Pusher(
-        config.otlp_endpoint or "",
-        protocol=config.otlp_protocol,
-        timeout_s=config.otlp_timeout_s,
-        resource=resource,
-        scope=who.version,
-        spans=traces.ended if traces is not None else None,
-    )
-
-
-def _missing(key: str, error: ImportError) -> errors.Unavailable:
-    return errors.Unavailable(
-        f"{key} needs {error.name}, which is not installed: pip install 'agentcom[telemetry]'", reason="NOT_INSTALLED"
-    )
+    def _keep(self) -> None:
+        """Write down how far the spans were pushed, when that has changed."""
+        spans = self._outlet.spans
+        if spans is None or self._file is None or spans.pushed == self._kept:
+            return
+        pushed = spans.pushed
+        try:
+            data.write(self._file, f"{pushed}\n", mode=0o600)
+            self._kept = pushed
+        except errors.Problem as problem:  # spans are told once more after a crash, which collectors bear
+            log.warning("telemetry.mark_unwritten", file=str(self._file), problem=problem.message)

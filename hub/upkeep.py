@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Final
 
 from hub.config import Config
-from hub.core import alert
+from hub.core import alert_facts
 from hub.core.token import Scope
 from hub.engine.alerts.board import Board
+from hub.engine.alerts.watch import Watch
 from hub.engine.care.desk import Care
 from hub.engine.care.doctor import Doctor
 from hub.engine.live.context import Context
+from hub.engine.live.fleet import Fleet
+from hub.engine.live.sessions import Sessions
 from hub.engine.script import tokens
 from hub.store import folder
 from hub.store.base import Store
@@ -49,6 +52,15 @@ class Upkeep:
         if store.damage:
             self._damaged(store.damage)
 
+    def watch(self, fleet: Fleet, sessions: Sessions) -> None:
+        """Have the alerts look at the work, too, and the doctor at the sessions; once, when there is something to
+        watch.
+        """
+        watch = Watch(self._ctx, fleet, sessions, soon=self.board.soon)
+        watch.start(self.board.alerts)
+        self.board.work = watch.work
+        self.doctor.agent_clocks = sessions.clock_offsets
+
     @property
     def desks(self) -> tuple[Care, Board, Doctor]:
         """What HubService asks."""
@@ -65,7 +77,7 @@ class Upkeep:
 
     def _late_loops(self, now: float) -> tuple[str, ...]:
         # A backup takes as long as the store is large; its own alert tells when there is none for too long.
-        return tuple(name for name in self._late(now, alert.LOOP_GRACE_S) if name != "backup")
+        return tuple(name for name in self._late(now, alert_facts.LOOP_GRACE_S) if name != "backup")
 
 
 def keeper_of(store: Guarded, config: Config) -> Keeper | None:

@@ -16,8 +16,8 @@ MS_BITS = 48  # milliseconds since the epoch: enough until the year 10889
 RANDOM_BITS = 52
 ID_MAX = (1 << (MS_BITS + RANDOM_BITS)) - 1
 
-# Things whose ids people choose (`agents/builder-1`); everything else has a generated id.
-CHOSEN = frozenset({"agents", "repos"})
+# Things whose ids people choose (`agents/builder-1`), or that are of a fixed catalogue; all else has a generated id.
+CHOSEN = frozenset({"agents", "repos", "alertRules"})
 
 _ID = re.compile(rf"[{ALPHABET}]{{{ID_LENGTH}}}")
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")

@@ -2,22 +2,27 @@
 
 A record is an event with fields: `log.info("task.assigned", task=..., agent=...)`. Names are `noun.verbed`. Secrets are
 taken out here, by the name of the field and by the look of the value, so that no caller has to think of it. Records of
-libraries (the stdlib's logging) pass through the same processors.
+libraries (the stdlib's logging) pass through the same processors. What each event means, its level and its fields are
+in `kit.logbook`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TextIO
 
 import msgspec
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from kit import errors, secrecy
+from kit import errors, logfile, secrecy
+from kit.config import setting
 from kit.secrecy import HIDDEN
 
 # A longer text is cut: a log line is for reading, and a child's output has a place of its own.
@@ -34,22 +39,64 @@ _SECRET_KEY = re.compile(
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """What the process says of itself, on stderr or in a file (docs/logs.md)."""
+
+    level: str = setting("info", choices=tuple(LEVELS))
+    #: "auto": text on a terminal, JSON otherwise.
+    form: str = setting("auto", choices=("auto", "json", "text"))
+    #: Written to instead of stderr, mode 0600; one process a file. Absent: stderr.
+    file: Path | None = setting(None)
+    #: A file that would become larger is rotated.
+    file_bytes_max: int = setting(logfile.BYTES_DEFAULT, low=logfile.BYTES_MIN, high=1024 * MIB)
+    #: Old files that are kept beside it.
+    file_count_max: int = setting(logfile.COUNT_DEFAULT, low=1, high=100)
+
+
+def begin(config: LogConfig) -> None:
+    """Set up logging as it is configured. Raises Invalid or IllegalState when the file cannot be used."""
+    file = None
+    if config.file is not None:
+        path = config.file.expanduser().absolute()
+        file = logfile.LogFile(path, bytes_max=config.file_bytes_max, count_max=config.file_count_max)
+    configure(level=config.level, form=config.form, file=file)
+
+
 def get(name: str) -> structlog.typing.FilteringBoundLogger:
     """The logger of a module; `name` becomes the field `module`."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(module=name)
     return logger
 
 
-def configure(*, level: str = "info", form: str = "auto", stream: TextIO | None = None) -> None:
+def bound(**fields: object) -> contextlib.AbstractContextManager[None]:
+    """Every record of the block has these fields, also those of tasks that are begun in it; a record's own go first.
+
+    For the edges, where it is known what all that follows is about: the work of an agent, one attempt, one stream.
+    """
+    return structlog.contextvars.bound_contextvars(**fields)
+
+
+def configure(
+    *,
+    level: str = "info",
+    form: str = "auto",
+    stream: TextIO | None = None,
+    file: logfile.LogFile | None = None,
+) -> None:
     """Set up logging for the process, before the first gRPC object is made (grpc/grpc#43421).
 
-    `form` is `json`, `text`, or `auto`: text on a terminal, else json. `stream` is stderr unless a test wants it.
+    `form` is `json`, `text`, or `auto`: text on a terminal, else json. Written to `file`, else to `stream`, which is
+    stderr unless a test wants it.
     """
     if level not in LEVELS:
         raise errors.Invalid.of("log.level", f"is {level!r}, must be one of {', '.join(LEVELS)}")
     if form not in ("auto", "json", "text"):
         raise errors.Invalid.of("log.form", f"is {form!r}, must be auto, json or text")
-    out = stream or sys.stderr
+    out: Any = file or stream or sys.stderr
     human = form == "text" or (form == "auto" and out.isatty())
     renderer = structlog.dev.ConsoleRenderer(colors=out.isatty()) if human else _render_json
     structlog.configure(
@@ -62,7 +109,8 @@ def configure(*, level: str = "info", form: str = "auto", stream: TextIO | None 
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        # One write for each record: a file is rotated between two of them.
+        logger_factory=structlog.WriteLoggerFactory(out),
         # A cached logger keeps its stream for good, which is right for a process and wrong for a test.
         cache_logger_on_first_use=stream is None,
     )

@@ -50,6 +50,13 @@ class Metric:
     """Upper bounds of the buckets of a histogram, in its unit; one more bucket has no bound."""
 
     @property
+    def node(self) -> str:
+        """Which program tells it: "hub", "sidecar", or both."""
+        if self.name.startswith("agentcom.telemetry."):
+            return "hub, sidecar"
+        return "sidecar" if self.name.startswith("agentcom.sidecar.") else "hub"
+
+    @property
     def series(self) -> Iterator[tuple[str, ...]]:
         """Every combination of the values of its attributes."""
         return itertools.product(*(attribute.values for attribute in self.attributes))
@@ -78,8 +85,23 @@ GOAL_END: Final = Attribute("state", ("succeeded", "failed", "cancelled"))
 AGENT_STATE: Final = Attribute("state", ("offline", "idle", "assigned", "working", "blocked", "draining", "isolated"))
 SESSION_START: Final = Attribute("how", ("new", "resumed"))
 SEVERITY: Final = Attribute("severity", ("warning", "critical"))
+ALERT_RULE: Final = Attribute(
+    "rule",
+    (
+        "store-degraded", "store-full", "disk-low", "backup-old", "backup-failed", "loops-late", "queue-growing",
+        "oldest-task", "stuck-tasks", "failure-rate", "no-agents", "agent-offline", "agent-isolated", "agent-refused",
+        "main-red",
+    ),
+)  # fmt: skip
 HUB_STATE: Final = Attribute("state", ("serving", "paused", "draining", "degraded"))
+KIND: Final = Attribute("kind", ("work", "survey", "verify", "merge", "revert", "probe"))
+TRY_END: Final = Attribute("outcome", ("completed", "failed", "stopped"))
+EXECUTOR: Final = Attribute("executor", ("shell", "fake"))
+RUN_END: Final = Attribute("outcome", ("completed", "failed"))
+GIT: Final = Attribute("operation", ("fetch", "push", "commit", "merge", "worktree", "read", "other"))
 PUSH_END: Final = Attribute("outcome", ("succeeded", "failed", "skipped"))
+SINK: Final = Attribute("sink", ("webhook", "ntfy", "email", "webpush"))
+NOTICE_END: Final = Attribute("outcome", ("sent", "failed"))
 
 # Bounds of the buckets, in seconds unless said. A bucket costs one series each, so they are as fine as decisions need.
 FAST_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -88,6 +110,8 @@ WAIT_S: Final = (0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_60
 """From at once (an idle agent) to a day (nobody fits)."""
 RUN_S: Final = (0.05, 0.2, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0, 14_400.0)
 """From a shell command to the default run timeout of an hour, and beyond."""
+GIT_S: Final = (0.01, 0.05, 0.2, 1.0, 5.0, 30.0, 120.0, 600.0)
+"""From a look into a cache to the default bound of a fetch over a slow line."""
 END_TO_END_S: Final = (0.02, 0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0, 604_800.0)
 """Waiting, all attempts and the merge: up to a week."""
 BATCH: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
@@ -158,7 +182,12 @@ STORE_LIMIT = _gauge("store.limit", "By", "How large the store may become.")
 DISK_FREE = _gauge("disk.free", "By", "Free on the disk of the store, as of the last look of the alerts.")
 BACKUP_AGE = _gauge("backup.age", "s", "Age of the newest good backup; absent: there is none.")
 ALERTS = _gauge("alerts", "{alert}", "Alerts that hold now.", SEVERITY)
+ALERTS_BY_RULE = _gauge("alert.rule.alerts", "{alert}", "Alerts that hold now, by their rule.", ALERT_RULE)
 ALERT_RAISED = _counter("alert.raised", "{alert}", "Alerts that began.", SEVERITY)
+NOTICES = _counter("notice.deliveries", "{notice}", "Notices that a sink took, and tries that failed.", SINK,
+                   NOTICE_END)  # fmt: skip
+NOTICE_BACKLOG = _gauge("notice.backlog", "{notice}", "Notices that wait for a sink.", SINK)
+SINKS_FAILING = _gauge("notice.sink.failing", "{sink}", "1 for a sink whose last try failed, 0 for the others.", SINK)
 INVALID = _counter("request.invalid", "{request}", "Rules of the contract that requests broke: they were refused.")
 THROTTLED = _counter("request.throttled", "{request}", "Requests refused because their caller asks too often.")
 SHUT_OUT = _counter("caller.shut_out", "{caller}", "Callers that broke the rules so often that all is refused.")
@@ -167,6 +196,30 @@ HUB_STATE_NOW = _gauge("hub.state", "{hub}", "1 for the state that the hub is in
 STARTED = _gauge("hub.start_time", "s", "When the process began to serve, in seconds since the epoch.")
 PUSHES = _counter("telemetry.pushes", "{push}", "Pushes of these numbers to a collector; skipped: the one before it "
                   "was still under way.", PUSH_END)  # fmt: skip
+
+SPANS_DROPPED = _counter("telemetry.spans.dropped", "{span}", "Ended spans that were given up: too many waited "
+                                "for a collector that took none.")  # fmt: skip
+
+# A sidecar
+OWN_SLOTS = _gauge("sidecar.slots", "{slot}", "Slots of this sidecar.")
+OWN_SLOTS_USED = _gauge("sidecar.slots.used", "{slot}", "Those of them that are taken.")
+OWN_UNTOLD = _gauge("sidecar.outcomes.untold", "{attempt}", "Ended attempts whose outcome the hub has not acked.")
+TRIES = _counter("sidecar.attempts", "{attempt}", "Attempts that ended here.", KIND, TRY_END)
+TRY_RUN = _spread("sidecar.attempt.run", "s", "From the begin of an attempt to its outcome.", RUN_S, KIND)
+OWN_CHECKS = _counter("sidecar.check.runs", "{run}", "Check runs, by when and with what.", PHASE, VERDICT)
+OWN_CHECK_DURATION = _spread("sidecar.check.duration", "s", "How long a check ran.", RUN_S, PHASE)
+EXECUTOR_RUN = _spread("sidecar.executor.run", "s", "How long an executor worked, repairs each by itself.", RUN_S,
+                              EXECUTOR, RUN_END)  # fmt: skip
+GIT_RUN = _spread("sidecar.git.duration", "s", "One of the sidecar's own git commands.", GIT_S, GIT)
+GIT_FAILED = _counter("sidecar.git.failures", "{command}", "Those that failed or took too long.", GIT)
+STREAMS = _counter("sidecar.session.opened", "{session}", "Streams to the hub that it welcomed; beyond the first "
+                          "each is a reconnect.", SESSION_START)  # fmt: skip
+STREAMS_LOST = _counter("sidecar.session.lost", "{session}", "Streams, or tries of one, that ended without being "
+                               "asked to.")  # fmt: skip
+ROUND_TRIP = _spread("sidecar.heartbeat.round_trip", "s", "From a heartbeat to the hub's answer.", FAST_S)
+JOURNAL_SIZE = _gauge("sidecar.journal.size", "By", "Length of the journal.")
+OWN_DISK_FREE = _gauge("sidecar.disk.free", "By", "Free on the disk of the working trees.")
+OWN_STARTED = _gauge("sidecar.start_time", "s", "When the process began, in seconds since the epoch.")
 
 CATALOGUE: Final = tuple([one for one in list(globals().values()) if isinstance(one, Metric)])
 """All of them, in the order of this file."""

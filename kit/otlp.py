@@ -11,16 +11,15 @@ import asyncio
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from opentelemetry.sdk.metrics import export
+from opentelemetry.sdk.metrics import Exemplar, export
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from kit import errors, logs, otlp_spans, tally, tracing
+from kit import errors, logs, otlp_spans, tally
+from kit.backlog import Backlog
 from kit.metrics import Kind
 
 log = logs.get(__name__)
@@ -32,9 +31,6 @@ HTTP_PATH: Final = "/v1/metrics"
 
 LOG_EVERY_S: Final = 60.0
 """A collector that is away for a day is told of 1,440 times, not at each push."""
-
-SPANS_BATCH: Final = 512
-"""Spans in one message: some hundred kilobytes."""
 
 _LIBRARY: Final = "opentelemetry.exporter"
 """Its loggers tell of each try of each push; the last word of it is in our own line instead."""
@@ -51,10 +47,10 @@ class Pusher:
         timeout_s: float,
         resource: Mapping[str, str],
         scope: str = "",
-        spans: deque[tracing.Span] | None = None,
+        spans: Backlog | None = None,
     ) -> None:
         """`endpoint` is an http:// or https:// URL; headers (a key of the collector) come from the usual environment
-        variables of OpenTelemetry. `resource` says who tells. `spans` are taken from the left, after each snapshot.
+        variables of OpenTelemetry. `resource` says who tells. `spans` are pushed after each snapshot.
         """
         self._endpoint = endpoint
         self._exporter = _exporter(endpoint, protocol, timeout_s)
@@ -64,6 +60,9 @@ class Pusher:
         self._news = threading.Condition()
         self._waiting: tally.Snapshot | None = None
         self._ending = False
+        self._shut_down = False
+        #: Of the newest snapshot that was taken; exemplars from before it were told with it.
+        self._pushed_at = 0.0
         self._logged_at = -LOG_EVERY_S
         self._hush = _Hush()
         #: Plain counts for the catalogue's `telemetry.pushes`.
@@ -85,13 +84,18 @@ class Pusher:
             self._news.notify()
 
     async def stop(self, deadline_s: float) -> bool:
-        """Push what waits, then end; after `deadline_s` it is given up. Did it end by itself?"""
+        """Push what waits, then end; after `deadline_s` it is given up. Did it end by itself? One that was not started
+        has nothing to end.
+        """
+        if self._thread.ident is None:
+            return True
         with self._news:
             self._ending = True
             self._news.notify()
         await asyncio.to_thread(self._thread.join, deadline_s)
         if self._thread.is_alive():  # it stays hushed: nobody waits for what it says
             log.info("telemetry.push_abandoned", endpoint=self._endpoint, deadline_s=deadline_s)
+            self._shut()  # it tries no more, and the thread ends with the try under way
             return False
         logging.getLogger(_LIBRARY).removeHandler(self._hush)
         logging.getLogger(_LIBRARY).propagate = True
@@ -100,6 +104,14 @@ class Pusher:
     def _run(self) -> None:
         while (snapshot := self._next()) is not None:
             self._push(snapshot)
+        self._shut()
+
+    def _shut(self) -> None:
+        """No more tries. The libraries warn when they are told twice."""
+        with self._news:
+            told, self._shut_down = self._shut_down, True
+        if told:
+            return
         self._exporter.shutdown()
         if self._spans is not None:
             self._spans[0].shutdown()
@@ -113,8 +125,12 @@ class Pusher:
 
     def _push(self, snapshot: tally.Snapshot) -> None:
         try:
-            result = self._exporter.export(data(snapshot, self._resource, self._scope))
-            good = result is export.MetricExportResult.SUCCESS and self._push_spans()
+            told = data(snapshot, self._resource, self._scope, self._pushed_at)
+            good = self._exporter.export(told) is export.MetricExportResult.SUCCESS
+            self._pushed_at = snapshot.at if good else self._pushed_at
+            if self._spans is not None:
+                exporter, waiting = self._spans
+                good = good and otlp_spans.push(waiting, exporter, self._resource, self._scope)
             failure = "" if good else self._hush.last or "refused"
         except Exception as error:  # the top of the thread: a fault of a library must not end it
             failure = f"{type(error).__name__}: {error}"
@@ -122,17 +138,6 @@ class Pusher:
             self._failed(failure)
         else:
             self.succeeded += 1
-
-    def _push_spans(self) -> bool:
-        """Push what has ended, until nothing waits; spans of a push that fails are given up. Did all get out?"""
-        if self._spans is None:
-            return True
-        exporter, waiting = self._spans
-        while count := min(len(waiting), SPANS_BATCH):
-            batch = [otlp_spans.readable(waiting.popleft(), self._resource, self._scope) for _ in range(count)]
-            if exporter.export(batch) is not SpanExportResult.SUCCESS:
-                return False
-        return True
 
     def _failed(self, failure: str) -> None:
         self.failed += 1
@@ -142,26 +147,35 @@ class Pusher:
             log.warning("telemetry.push_failed", endpoint=self._endpoint, error=failure[:500], failed=self.failed)
 
 
-def data(snapshot: tally.Snapshot, resource: Resource, scope: InstrumentationScope) -> export.MetricsData:
-    """A snapshot as OpenTelemetry wants it."""
-    made = [_metric(family, round(snapshot.started_at * 1e9), round(snapshot.at * 1e9)) for family in snapshot.families]
+def data(
+    snapshot: tally.Snapshot, resource: Resource, scope: InstrumentationScope, exemplars_after: float = 0.0
+) -> export.MetricsData:
+    """A snapshot as OpenTelemetry wants it, with the exemplars that were seen after a time (of the last snapshot)."""
+    times = _Times(round(snapshot.started_at * 1e9), round(snapshot.at * 1e9), exemplars_after)
+    made = [_metric(family, times) for family in snapshot.families]
     scoped = export.ScopeMetrics(scope=scope, metrics=made, schema_url="")
     return export.MetricsData([export.ResourceMetrics(resource=resource, scope_metrics=[scoped], schema_url="")])
 
 
-def _metric(family: tally.Family, since_ns: int, at_ns: int) -> export.Metric:
+class _Times(NamedTuple):
+    since_ns: int
+    at_ns: int
+    exemplars_after: float
+
+
+def _metric(family: tally.Family, times: _Times) -> export.Metric:
     metric, cumulative = family.metric, export.AggregationTemporality.CUMULATIVE
     names = [attribute.name for attribute in metric.attributes]
     made: export.Sum | export.Gauge | export.Histogram
     if metric.kind is Kind.HISTOGRAM:
         spreads = [
-            _distribution(dict(zip(names, key, strict=True)), spread, metric.bounds, (since_ns, at_ns))
+            _distribution(dict(zip(names, key, strict=True)), spread, metric.bounds, times)
             for key, spread in family.spreads.items()
         ]
         made = export.Histogram(spreads, cumulative)
     else:
         points = [
-            export.NumberDataPoint(dict(zip(names, key, strict=True)), since_ns, at_ns, value)
+            export.NumberDataPoint(dict(zip(names, key, strict=True)), times.since_ns, times.at_ns, value)
             for key, value in family.numbers.items()
         ]
         made = export.Gauge(points) if metric.kind is Kind.GAUGE else export.Sum(points, cumulative, is_monotonic=True)
@@ -169,12 +183,14 @@ def _metric(family: tally.Family, since_ns: int, at_ns: int) -> export.Metric:
 
 
 def _distribution(
-    attributes: dict[str, Any], spread: tally.Spread, bounds: tuple[float, ...], times_ns: tuple[int, int]
+    attributes: dict[str, Any], spread: tally.Spread, bounds: tuple[float, ...], times: _Times
 ) -> export.HistogramDataPoint:
     unknown: Any = None  # smallest and largest are not kept, and optional in the protocol
+    fresh = [one for one in spread.exemplars if one is not None and one.seen.at > times.exemplars_after]
     return export.HistogramDataPoint(
-        attributes, *times_ns, spread.size, spread.total, spread.counts, bounds, unknown, unknown
-    )
+        attributes, times.since_ns, times.at_ns, spread.size, spread.total, spread.counts, bounds, unknown, unknown,
+        [Exemplar({}, one.value, round(one.seen.at * 1e9), one.seen.span, one.seen.trace) for one in fresh],
+    )  # fmt: skip
 
 
 def _exporter(endpoint: str, protocol: str, timeout_s: float) -> export.MetricExporter:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
-from itertools import accumulate
+from itertools import accumulate, starmap
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as PrometheusFamily
 from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.samples import Exemplar
 
 from kit import errors, logs, tally
 from kit.metrics import Kind
@@ -133,9 +134,18 @@ def _family(family: tally.Family) -> PrometheusFamily:
             histogram = HistogramMetricFamily(name, metric.meaning, labels=labels)
             limits = [*(f"{bound:g}" for bound in metric.bounds), "+Inf"]
             for key, spread in family.spreads.items():
-                cumulated = list(zip(limits, map(float, accumulate(spread.counts)), strict=True))
-                histogram.add_metric(key, cumulated, spread.total)
+                exemplars = spread.exemplars or (None,) * len(limits)
+                cumulated = zip(limits, map(float, accumulate(spread.counts)), exemplars, strict=True)
+                histogram.add_metric(key, list(starmap(_bucket, cumulated)), spread.total)
             return histogram
+
+
+def _bucket(limit: str, count: float, found: tally.Exemplar | None) -> tuple[str, float] | tuple[str, float, Exemplar]:
+    """A bucket, with its exemplar as OpenMetrics wants it; the older text format has no place for one."""
+    if found is None:
+        return limit, count
+    labels = {"trace_id": f"{found.seen.trace:032x}", "span_id": f"{found.seen.span:016x}"}
+    return limit, count, Exemplar(labels, found.value, found.seen.at)
 
 
 def _response(status: str, content_type: str, body: bytes, *, bodiless: bool = False) -> bytes:

@@ -96,7 +96,9 @@ def from_rpc_error(error: grpc.RpcError) -> errors.Problem:
         return errors.Invalid(message, violations=violations, reason=reason, metadata=metadata)
     if code is grpc.StatusCode.FAILED_PRECONDITION:
         state = metadata.get("state") or next((v.description for v in failure.violations), "unknown")
-        return errors.IllegalState(message, state=state, reason=reason, metadata=metadata)
+        refused = errors.IllegalState(message, state=state, reason=reason, metadata=metadata)
+        refused.retry_delay_s = delay
+        return refused
     kind = _KINDS.get(code, errors.Problem)
     if reason == errors.Fenced.default_reason and kind is errors.Conflict:
         kind = errors.Fenced

@@ -18,12 +18,30 @@ Key = tuple[str, ...]
 """Values of the attributes of a metric, in its order; empty: it has none."""
 
 
+class Seen(NamedTuple):
+    """Where a value was seen: the span that tells more of it."""
+
+    at: float
+    """Seconds since the epoch."""
+    trace: int
+    span: int
+
+
+class Exemplar(NamedTuple):
+    """One value of a bucket, with where it was seen."""
+
+    value: float
+    seen: Seen
+
+
 class Spread(NamedTuple):
     """A distribution."""
 
     counts: tuple[int, ...]
     """By bucket, not cumulated; the last one has no bound."""
     total: float
+    exemplars: tuple[Exemplar | None, ...] = ()
+    """By bucket, the newest of each; empty: nobody traces."""
 
     @property
     def size(self) -> int:
@@ -80,21 +98,27 @@ class Histogram:
         self._cells = {key: self._empty() for key in metric.series}
         self._rest = (metrics.UNKNOWN,) * len(metric.attributes)
 
-    def observe(self, value: float, *key: str) -> None:
-        """Count a value; one below 0 (a clock that was set back) counts as 0."""
+    def observe(self, value: float, *key: str, seen: Seen | None = None) -> None:
+        """Count a value; one below 0 (a clock that was set back) counts as 0. `seen` makes it its bucket's exemplar."""
         cell = self._cells.get(key)
         if cell is None:
             cell = self._cells.setdefault(self._rest, self._empty())
         value = max(value, 0.0)
-        cell[0][bisect_left(self._bounds, value)] += 1
+        bucket = bisect_left(self._bounds, value)
+        cell[0][bucket] += 1
         cell[1][0] += value
+        if seen is not None:
+            cell[2][bucket] = Exemplar(value, seen)
 
     def spreads(self) -> dict[Key, Spread]:
         """As of now."""
-        return {key: Spread(tuple(counts), total[0]) for key, (counts, total) in list(self._cells.items())}
+        return {
+            key: Spread(tuple(counts), total[0], tuple(map(newest.get, range(len(counts)))) if newest else ())
+            for key, (counts, total, newest) in list(self._cells.items())
+        }
 
-    def _empty(self) -> tuple[list[int], list[float]]:
-        return [0] * (len(self._bounds) + 1), [0.0]
+    def _empty(self) -> tuple[list[int], list[float], dict[int, Exemplar]]:
+        return [0] * (len(self._bounds) + 1), [0.0], {}
 
 
 class Tally:

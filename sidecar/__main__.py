@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kit import errors, logs
+from kit.version import VERSION
 from sidecar import app, config
 
 #: The process ended as it was asked to.
@@ -57,7 +58,7 @@ def _serve(words: Sequence[str]) -> int:
             "log.level": chosen.log_level,
         },
     )
-    logs.configure(level=settings.log.level, form=settings.log.form)
+    logs.begin(settings.log)
     try:
         end = asyncio.run(app.run(settings))
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -74,12 +75,13 @@ def _complain(text: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m sidecar",
+        prog="agentcom-sidecar",
         description="Runs beside an agent: takes tasks from the hub, does them, checks them and reports.",
         epilog=f"Every key of the configuration can be set by environment, e.g. {config.PREFIX}_HUB_ADDRESS, "
-        f"{config.PREFIX}_SLOTS. There is also: python -m sidecar git start-task|submit|status --help; "
-        "python -m sidecar preflight --help",
+        f"{config.PREFIX}_SLOTS. There is also: agentcom-sidecar git start-task|submit|status --help; "
+        "agentcom-sidecar preflight --help",
     )
+    parser.add_argument("--version", action="version", version=f"agentcom-sidecar {VERSION}", help="say it and leave")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file")
     parser.add_argument("--hub", metavar="ADDR", help=f"host:port, grpcs:// for TLS (default {config.ADDRESS_DEFAULT})")
     parser.add_argument("--agent", metavar="ID", help="the agent's id (default: as enrolled, or invented by the hub)")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import importlib.metadata
 import random
 import signal
 import socket
@@ -14,7 +13,8 @@ from collections.abc import Iterator
 
 from agentcom.v1 import agent_service_pb2_grpc
 from kit import channel, clock, logs
-from sidecar import config, enrolment
+from kit.version import VERSION
+from sidecar import config, enrolment, telemetry
 from sidecar.core.assignment import Kind
 from sidecar.core.offer import Offer
 from sidecar.hands.load import load
@@ -48,7 +48,10 @@ async def run(settings: config.Settings) -> End:
             keys.metadata(identity.token)  # what must not be sent is refused before anything begins
             journal = Journal(folder.path)
             stack.callback(journal.close)
-            runner = Runner(settings.runner(), time, rng, identity.agent)
+            stack.enter_context(logs.bound(agent=identity.agent))
+            told = telemetry.of(settings.telemetry, telemetry.Who(VERSION, identity.agent), time)
+            meter = telemetry.meter_of(told)
+            runner = Runner(settings.runner(), time, rng, identity.agent, meter)
             stack.push_async_callback(runner.close)
             await runner.start()  # the offer says whether there is a sandbox
             session = Session(
@@ -61,7 +64,13 @@ async def run(settings: config.Settings) -> End:
                 time=time,
                 rng=rng,
                 is_nobody_there=functools.partial(knock.is_nobody_there, address.host, address.port),
+                meter=meter,
+                loops=told.loops() if told is not None else (),
             )
+            if told is not None:
+                stack.push_async_callback(told.stop)
+                seen = telemetry.Seen(session.holdings.slots, lambda: journal.size_bytes, settings.runner().work_dir)
+                await told.start(seen)
             reins.session = session
             return await session.run()
 
@@ -80,7 +89,7 @@ def session_settings(settings: config.Settings, agent: str, runner: Runner) -> S
             repos=tuple(repo if repo.startswith("repos/") else f"repos/{repo}" for repo in settings.repos),
             sandbox=runner.has_sandbox,
         ),
-        version=version(),
+        version=VERSION,
         host=socket.gethostname(),
         reconnect_base_s=times.reconnect_base_s,
         reconnect_cap_s=times.reconnect_cap_s,
@@ -91,14 +100,6 @@ def session_settings(settings: config.Settings, agent: str, runner: Runner) -> S
         farewell_timeout_s=times.farewell_s,
         self_test_every_s=times.self_test_every_s,
     )
-
-
-def version() -> str:
-    """The installed version."""
-    try:
-        return importlib.metadata.version("agentcom")
-    except importlib.metadata.PackageNotFoundError:
-        return "0"
 
 
 class _Cancel:

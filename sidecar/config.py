@@ -20,6 +20,8 @@ from pathlib import Path
 
 from kit import channel, config, errors, ids, wire
 from kit.config import setting
+from kit.logs import LogConfig
+from kit.telemetry import TelemetryConfig
 from sidecar.child.sandbox import SandboxMode, SandboxSettings
 from sidecar.core.assignment import Kind
 from sidecar.settings import RunnerSettings
@@ -87,21 +89,14 @@ class SandboxSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogSection:
-    """What is logged, to stderr."""
-
-    level: str = setting("info", choices=("debug", "info", "warning", "error"))
-    form: str = setting("auto", choices=("auto", "json", "text"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything a sidecar may be told."""
 
     hub: HubSection = setting(HubSection)
     timeout: TimeoutSection = setting(TimeoutSection)
-    log: LogSection = setting(LogSection)
+    log: LogConfig = setting(LogConfig)
     sandbox: SandboxSection = setting(SandboxSection)
+    telemetry: TelemetryConfig = setting(TelemetryConfig)
     #: The agent's id; empty: as enrolled, or invented by the hub.
     agent: str = setting("", high=63)
     display_name: str = setting("", high=100)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import grpc
 
-from kit import channel, errors, logs
+from kit import channel, errors, logs, version
 from sidecar.config import Settings
 
 log = logs.get(__name__)
@@ -35,11 +35,13 @@ class Keys:
         return channel.open_channel(self._address, self._tls)
 
     def metadata(self, enrolled: str) -> Metadata:
-        """What proves who we are: the configured token, or the one of the enrolment. Raises Invalid when it must not be
-        sent in the clear.
+        """Our version, and what proves who we are: the configured token, or the one of the enrolment. Raises Invalid
+        when it must not be sent in the clear.
         """
         try:
             self._token = self._settings.token()
         except errors.Invalid as problem:
             log.error("token.unreadable", problem=problem.message)
-        return channel.token_metadata(self._token or enrolled, self._address, plaintext=self._settings.hub.plaintext)
+        plaintext = self._settings.hub.plaintext
+        proof = channel.token_metadata(self._token or enrolled, self._address, plaintext=plaintext)
+        return (*version.metadata("sidecar"), *proof)

@@ -22,7 +22,7 @@ from hub.core import agent_state, change, event, goal, task  # noqa: E402
 from hub.engine.live.context import EngineSettings  # noqa: E402
 from hub.engine.live.retention import Keep  # noqa: E402
 from sidecar.core import session  # noqa: E402
-from tools import api, metric_page, settings  # noqa: E402
+from tools import alert_page, api, cli_page, log_page, metric_page, pictures, protocol_page, settings  # noqa: E402
 
 Table = Mapping[Any, enum.Enum]
 
@@ -62,6 +62,11 @@ def pages() -> dict[str, str]:
         "docs/events.md": events(),
         "docs/configuration.md": "\n".join(parts),
         "docs/metrics.md": metric_page.page(NOTE),
+        "docs/alerts.md": alert_page.page(NOTE),
+        "docs/logs.md": log_page.page(NOTE),
+        "docs/cli.md": cli_page.page(NOTE),
+        protocol_page.PAGE: protocol_page.page(),
+        **pictures.pictures(),
         "docs/api.md": f"{NOTE}\n{api.api()}",
         "docs/errors.md": f"{NOTE}\n{api.error_page()}",
     }

@@ -120,8 +120,13 @@ document.addEventListener("submit", (event) => {
   document.getElementById("confirm-yes").textContent = event.submitter?.textContent ?? "Do it";
   const reason = document.getElementById("confirm-reason");
   reason.hidden = !form.dataset.reason;
+  reason.firstChild.textContent = `${form.dataset.reason ?? ""} `;
   const input = reason.querySelector("input");
   input.value = "";
+  const command = document.getElementById("confirm-command");
+  command.hidden = !form.dataset.command;
+  command.querySelector("code").textContent = form.dataset.command ?? "";
+  command.querySelector("button").dataset.copy = form.dataset.command ?? "";
   dialog.returnValue = "no";
   dialog.onclose = () => {
     if (dialog.returnValue !== "yes") return;
@@ -137,7 +142,7 @@ document.addEventListener("submit", (event) => {
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (button) {
-    const word = button.querySelector(".copy-word");
+    const word = button.querySelector(".copy-word") ?? button;
     try {
       await navigator.clipboard.writeText(button.dataset.copy);
       word.textContent = "Copied";
@@ -146,6 +151,7 @@ document.addEventListener("click", async (event) => {
     }
     setTimeout(() => (word.textContent = "Copy as CLI"), 2500);
   }
+  if (event.target.closest("#keys-button")) document.getElementById("keys").showModal();
   const menu = event.target.closest(".menu");
   if (menu) menu.setAttribute("aria-expanded", String(document.getElementById("navigation").classList.toggle("open")));
 });
@@ -159,6 +165,8 @@ document.addEventListener("keydown", (event) => {
   } else if (event.key === "/") {
     const field = document.querySelector(".filters input, .filters select");
     if (field) { event.preventDefault(); field.focus(); }
+  } else if (event.key === "?") {
+    document.getElementById("keys").showModal();
   } else if (event.key === "j" || event.key === "k") {
     const links = [...document.querySelectorAll(".rows tbody tr td:not(.tight) a:first-child")];
     const at = links.indexOf(document.activeElement);

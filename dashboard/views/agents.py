@@ -30,7 +30,7 @@ def page() -> flask.typing.ResponseReturnValue:
         next=found.next_page_token,
         states=STATES,
         asked={"state": state},
-        command="agentcom agent list",
+        command=pages.command("agent list", state=state),
     )
 
 

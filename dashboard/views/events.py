@@ -9,7 +9,10 @@ from dashboard import pages
 
 blueprint = flask.Blueprint("events", __name__, url_prefix="/events")
 
-PREFIXES = ("task.", "goal.", "agent.", "change.", "repo.", "hub.", "token.", "alert.", "backup.")
+PREFIXES = (
+    "task.", "goal.", "agent.", "change.", "repo.", "hub.", "token.", "alert.",
+    "alert_rule.", "violator.", "intake.", "push.",
+)  # fmt: skip
 
 
 @blueprint.get("/")
@@ -27,5 +30,5 @@ def page() -> flask.typing.ResponseReturnValue:
         next=found.next_page_token,
         prefixes=PREFIXES,
         asked={"type": prefix, "subject": subject},
-        command="agentcom hub events",
+        command=pages.command("hub history", type=prefix, about=subject),
     )

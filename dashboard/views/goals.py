@@ -15,6 +15,14 @@ STATES = tuple(format.word("goal", number) for number in goal_pb2.Goal.State.val
 FINAL = (goal_pb2.Goal.STATE_SUCCEEDED, goal_pb2.Goal.STATE_FAILED, goal_pb2.Goal.STATE_CANCELLED)
 TIMELINE = 100
 """Events on the page; the rest is a link away."""
+MILESTONES = frozenset(
+    {
+        "goal.created", "goal.started", "goal.verifying", "goal.succeeded", "goal.failed", "goal.cancelled",
+        "goal.paused", "goal.resumed", "goal.revived", "change.merged", "change.returned", "change.abandoned",
+        "task.failed", "task.parked", "task.stuck", "task.returned", "task.revived", "task.cancelled", "task.dead",
+    }
+)  # fmt: skip
+"""What stands in the timeline; the steps between stand in its small print."""
 TASKS_MAX = 1000
 """A plan has at most 200 tasks; merges, verifications and repairs come on top."""
 
@@ -36,7 +44,7 @@ def page() -> flask.typing.ResponseReturnValue:
         next=found.next_page_token,
         states=STATES,
         asked={"state": state, "repo": repo},
-        command="agentcom goal list",
+        command=pages.command("goal list", state=state.replace(" ", "_"), repo=repo),
     )
 
 
@@ -55,12 +63,15 @@ def one(id: str) -> flask.typing.ResponseReturnValue:
     )
     return flask.render_template(
         "goal.html",
+        milestones=[event for event in told.events if event.type in MILESTONES] if told is not None else [],
         events=told.events if told is not None else [],
+        more_events=told is not None and bool(told.next_page_token),
         goal=goal,
         tasks=tasks,
         changes=changes,
         drawing=drawing(goal, tasks),
         fulfilled_by=_fulfilled_by(goal),
+        holding=sum(one.receipt.verdict == task_pb2.Receipt.VERDICT_PASS for one in goal.assertions),
         final=goal.state in FINAL,
         command=f"agentcom goal show {id}",
     )

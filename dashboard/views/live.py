@@ -22,9 +22,12 @@ def stream() -> flask.typing.ResponseReturnValue:
     if not seats.take():
         return "all live seats are taken\n", 503, {"Retry-After": "30"}
 
+    def pace() -> float:
+        return seats.pace_s(config.live.pace_s)
+
     def body() -> Iterator[str]:
         try:
-            with contextlib.closing(live.stream(caller, config.live.pace_s, position)) as told:
+            with contextlib.closing(live.stream(caller, pace, position)) as told:
                 yield from told
         finally:
             seats.leave()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import flask
@@ -9,13 +10,14 @@ import flask
 from agentcom.v1 import (
     agent_pb2,
     agent_service_pb2,
+    alert_pb2,
     goal_service_pb2,
     hub_pb2,
     hub_service_pb2,
     task_pb2,
     task_service_pb2,
 )
-from dashboard import chart, format, pages
+from dashboard import chart, format, pages, trend
 from dashboard.hub import Caller
 
 blueprint = flask.Blueprint("overview", __name__)
@@ -24,6 +26,19 @@ State = task_pb2.Task.State
 WAITING = (State.STATE_PENDING, State.STATE_SCHEDULED, State.STATE_QUEUED, State.STATE_PARKED)
 MOVING = (State.STATE_ASSIGNED, State.STATE_RUNNING, State.STATE_MERGING)
 LANES = (task_pb2.LANE_URGENT, task_pb2.LANE_HIGH, task_pb2.LANE_NORMAL, task_pb2.LANE_LOW)
+SPAN_WORDS = tuple(one.word for one in trend.SPANS)
+AGENT_STATES = (
+    agent_pb2.Agent.STATE_ISOLATED,
+    agent_pb2.Agent.STATE_BLOCKED,
+    agent_pb2.Agent.STATE_WORKING,
+    agent_pb2.Agent.STATE_ASSIGNED,
+    agent_pb2.Agent.STATE_DRAINING,
+    agent_pb2.Agent.STATE_IDLE,
+    agent_pb2.Agent.STATE_OFFLINE,
+)
+"""Those in trouble first, then those at work."""
+NEEDS_MAX = 6
+"""Rows of what needs a person; how many more there are stands below."""
 ROWS = 8
 """Rows of each short list."""
 
@@ -43,24 +58,30 @@ def page() -> flask.typing.ResponseReturnValue:
     hub = caller.read(caller.hub.GetHub, hub_service_pb2.GetHubRequest()).hub
     stats = caller.read(caller.hub.GetStats, hub_service_pb2.GetStatsRequest()).stats
     raised = caller.read_if_open(caller.hub.ListAlerts, hub_service_pb2.ListAlertsRequest())
-    alerts = raised.alerts if raised is not None else []
-    moving = [task for state in ("RUNNING", "ASSIGNED", "MERGING") for task in _tasks(caller, state)][:ROWS]
+    wanted = needs(stats, raised.alerts if raised is not None else [])
+    moving = _moving(caller, stats)
     goals = caller.read(
         caller.goals.ListGoals, goal_service_pb2.ListGoalsRequest(page_size=ROWS, filter="state = ACTIVE")
     ).goals
-    agents = caller.read(caller.agents.ListAgents, agent_service_pb2.ListAgentsRequest(page_size=200)).agents
+    span = next(one for one in trend.SPANS if one.word == (pages.wanted("span", SPAN_WORDS) or SPAN_WORDS[0]))
+    told = caller.read_if_open(
+        caller.hub.GetHistory, hub_service_pb2.GetHistoryRequest(step=span.step, count=span.steps)
+    )
     return flask.render_template(
         "overview.html",
         hub=hub,
         stats=stats,
         counts=counts(stats),
         lanes=[(format.word("lane", lane), _lane_bar(stats, lane)) for lane in LANES],
-        needs=needs(stats, alerts),
+        needs=wanted[:NEEDS_MAX],
+        more_needs=len(wanted) - NEEDS_MAX,
         moving=moving,
         goals=goals,
-        agents=sorted(agents, key=_rank)[:ROWS],
+        agents=_agents(caller, stats),
         agent_counts={format.word("agent", one.state): one.count for one in stats.agents if one.count},
-        moving_states=MOVING,
+        span=span,
+        spans=trend.SPANS,
+        panels=trend.panels(told.history, span, flask.g.now) if told is not None else [],
     )
 
 
@@ -72,27 +93,34 @@ def counts(stats: hub_pb2.Stats) -> dict[str, int]:
     return found
 
 
-def needs(stats: hub_pb2.Stats, alerts: Any) -> list[Need]:
-    """What a person should look at, the worst first."""
+def needs(stats: hub_pb2.Stats, alerts: Sequence[alert_pb2.Alert]) -> list[Need]:
+    """What a person should look at, the worst first. What somebody looks after, or has muted, is not among it."""
     found = [
-        Need("bad" if format.word("severity", alert.severity) == "critical" else "warn", alert.message, "/alerts")
+        Need(_tone(alert), alert.message, f"/alerts/#{format.short(alert.name)}")
         for alert in alerts
+        if not (alert.HasField("ack") or alert.HasField("mute"))
     ]
     of = counts(stats)
-    if of["dead"]:
-        found.append(Need("bad", f"{format.number(of['dead'])} given up, with their history: dead letters", "/dead"))
-    if of["parked"]:
-        text = f"{format.number(of['parked'])} parked: they cannot go on without something from outside"
-        found.append(Need("warn", text, "/tasks?state=parked"))
     agents = {one.state: one.count for one in stats.agents}
-    for state in (agent_pb2.Agent.STATE_ISOLATED, agent_pb2.Agent.STATE_BLOCKED):
-        if agents.get(state):
-            text = f"{agents[state]} {format.word('agent', state)}: no work goes there"
-            found.append(Need("warn", text, f"/agents?state={format.word('agent', state)}"))
     available = sum(count for state, count in agents.items() if state != agent_pb2.Agent.STATE_OFFLINE)
     if of["queued"] and not available:
-        found.insert(0, Need("bad", f"{format.number(of['queued'])} wait and no agent is online", "/agents"))
-    return found
+        found.append(Need("bad", f"{format.number(of['queued'])} wait and no agent is online", "/agents/"))
+    if of["dead"]:
+        found.append(Need("bad", f"{format.number(of['dead'])} given up, with their history: dead letters", "/dead/"))
+    if of["parked"]:
+        text = f"{format.number(of['parked'])} parked: they cannot go on without something from outside"
+        found.append(Need("warn", text, "/tasks/?state=parked"))
+    if agents.get(agent_pb2.Agent.STATE_BLOCKED):
+        text = f"{agents[agent_pb2.Agent.STATE_BLOCKED]} blocked: no work goes there"
+        found.append(Need("warn", text, "/agents/?state=blocked"))
+    isolated, told = agents.get(agent_pb2.Agent.STATE_ISOLATED, 0), {alert.rule for alert in alerts}
+    if isolated and "alertRules/agent-isolated" not in told:
+        found.append(Need("warn", f"{isolated} isolated: no work goes there", "/agents/?state=isolated"))
+    return sorted(found, key=lambda need: need.tone != "bad")
+
+
+def _tone(alert: alert_pb2.Alert) -> str:
+    return "bad" if alert.severity == alert_pb2.Alert.SEVERITY_CRITICAL else "warn"
 
 
 def _lane_bar(stats: hub_pb2.Stats, lane: int) -> tuple[int, Any]:
@@ -107,13 +135,29 @@ def _lane_bar(stats: hub_pb2.Stats, lane: int) -> tuple[int, Any]:
     return total, chart.bar(parts, title=f"lane {format.word('lane', lane)}")
 
 
-def _tasks(caller: Caller, state: str) -> Any:
-    request = task_service_pb2.ListTasksRequest(page_size=ROWS, filter=f"state = {state}", order_by="create_time desc")
-    return caller.read(caller.tasks.ListTasks, request).tasks
+def _moving(caller: Caller, stats: hub_pb2.Stats) -> list[task_pb2.Task]:
+    """Tasks at work, the newest of each state first."""
+    found: list[task_pb2.Task] = []
+    having = {one.state for one in stats.tasks if one.count}
+    for state in (State.STATE_RUNNING, State.STATE_ASSIGNED, State.STATE_MERGING):
+        if state in having and len(found) < ROWS:
+            request = task_service_pb2.ListTasksRequest(
+                page_size=ROWS - len(found),
+                filter=pages.terms(state=format.word("task", state)),
+                order_by="create_time desc",
+            )
+            found += caller.read(caller.tasks.ListTasks, request).tasks
+    return found
 
 
-def _rank(agent: agent_pb2.Agent) -> tuple[int, str]:
-    """Those in trouble first, then those at work."""
-    order = ("isolated", "blocked", "working", "assigned", "draining", "idle", "offline")
-    word = format.word("agent", agent.state)
-    return (order.index(word) if word in order else len(order), agent.name)
+def _agents(caller: Caller, stats: hub_pb2.Stats) -> list[agent_pb2.Agent]:
+    """The first rows of agents: asked for by state, so that of a thousand only those that are shown are read."""
+    found: list[agent_pb2.Agent] = []
+    having = {one.state for one in stats.agents if one.count}
+    for state in AGENT_STATES:
+        if state in having and len(found) < ROWS:
+            request = agent_service_pb2.ListAgentsRequest(
+                page_size=ROWS - len(found), filter=pages.terms(state=format.word("agent", state))
+            )
+            found += caller.read(caller.agents.ListAgents, request).agents
+    return found

@@ -6,10 +6,12 @@ import flask
 
 from agentcom.v1 import hub_service_pb2
 from dashboard import pages
-from kit import errors
+from kit import errors, version
 
 blueprint = flask.Blueprint("system", __name__, url_prefix="/system")
 
+FRAGMENT = "X-Fragment"
+"""Sent by a page that asks for itself again."""
 BACKUPS = 20
 """Backups on the page: more than are kept by default."""
 
@@ -21,13 +23,18 @@ def page() -> flask.typing.ResponseReturnValue:
     hub = caller.read(caller.hub.GetHub, hub_service_pb2.GetHubRequest()).hub
     stats = caller.read(caller.hub.GetStats, hub_service_pb2.GetStatsRequest()).stats
     kept = caller.read_if_open(caller.hub.ListBackups, hub_service_pb2.ListBackupsRequest(page_size=BACKUPS))
-    examined = caller.read_if_open(caller.hub.DiagnoseHub, hub_service_pb2.DiagnoseHubRequest())
+    # An examination costs the hub a sync and some looks: once a load of the page, and not whenever something changes.
+    again = flask.request.headers.get(FRAGMENT) is not None
+    examined = None if again else caller.read_if_open(caller.hub.DiagnoseHub, hub_service_pb2.DiagnoseHubRequest())
     return flask.render_template(
         "system.html",
         hub=hub,
         stats=stats,
         backups=kept.backups if kept is not None else [],
-        diagnoses=examined.diagnoses if examined is not None else None,
+        diagnoses=examined.diagnoses if examined is not None else [],
+        examined=examined is not None or (again and pages.can_act()),
+        own_version=version.VERSION,
+        version_warning=version.warning(version.Node("hub", hub.version), version.Node("dashboard", version.VERSION)),
         command="agentcom hub doctor",
     )
 

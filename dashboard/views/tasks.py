@@ -6,7 +6,7 @@ from typing import Any
 
 import flask
 
-from agentcom.v1 import task_pb2, task_service_pb2
+from agentcom.v1 import agent_pb2, agent_service_pb2, task_pb2, task_service_pb2
 from dashboard import format, pages
 from kit import errors
 
@@ -15,6 +15,7 @@ blueprint = flask.Blueprint("tasks", __name__, url_prefix="/tasks")
 State = task_pb2.Task.State
 STATES = tuple(format.word("task", number) for number in State.values() if number)
 LANES = tuple(format.word("lane", number) for number in task_pb2.Lane.values() if number)
+HELD = (State.STATE_ASSIGNED, State.STATE_RUNNING)
 FINAL = (State.STATE_SUCCEEDED, State.STATE_CANCELLED, State.STATE_DEAD)
 EVENTS_MAX = 200
 """Entries of the history on the page; the rest is a link away."""
@@ -43,7 +44,7 @@ def page() -> flask.typing.ResponseReturnValue:
         states=STATES,
         lanes=LANES,
         asked={"state": state, "lane": lane, **wanted},
-        command=_command(request.filter),
+        command=pages.command("task list", state=state.replace(" ", "_"), lane=lane, **wanted),
     )
 
 
@@ -55,6 +56,7 @@ def one(id: str) -> flask.typing.ResponseReturnValue:
     why = None
     if task.state not in FINAL:
         why = caller.read(caller.tasks.ExplainTask, task_service_pb2.ExplainTaskRequest(name=name))
+    doing = _progress(task) if task.state in HELD and task.agent else None
     events = caller.read(
         caller.tasks.ListTaskEvents, task_service_pb2.ListTaskEventsRequest(name=name, page_size=EVENTS_MAX)
     )
@@ -64,6 +66,7 @@ def one(id: str) -> flask.typing.ResponseReturnValue:
         why=why,
         events=events.events,
         more_events=bool(events.next_page_token),
+        doing=doing,
         final=task.state in FINAL,
         shown=[(kind, _artifact(name, task, kind)) for kind in SHOWN],
         command=f"agentcom task show {id}",
@@ -115,6 +118,19 @@ def retry(id: str) -> flask.typing.ResponseReturnValue:
     return pages.done("queued again", endpoint="tasks.one", id=id)
 
 
+def _progress(task: task_pb2.Task) -> agent_pb2.Progress | None:
+    """What the agent that has it told last of how it gets on; None: nothing yet."""
+    caller = pages.caller()
+    try:
+        agent = caller.read(caller.agents.GetAgent, agent_service_pb2.GetAgentRequest(name=task.agent)).agent
+    except errors.NotFound:
+        return None
+    for holding, progress in zip(agent.holdings, agent.progress, strict=False):
+        if (holding.task, holding.generation) == (task.name, task.generation):
+            return progress  # type: ignore[no-any-return]
+    return None
+
+
 def _artifact(name: str, task: task_pb2.Task, kind: str) -> str:
     """The newest artefact of a kind, as text; "" when there is none or it is gone by the retention."""
     having = [attempt for attempt in task.attempts if any(one.id == kind for one in attempt.result.artifacts)]
@@ -129,7 +145,3 @@ def _artifact(name: str, task: task_pb2.Task, kind: str) -> str:
         return ""
     content: bytes = found.artifact.content if found is not None else b""
     return format.plain(content[:LOG_BYTES_MAX].decode("utf-8", "replace"))
-
-
-def _command(filter: str) -> str:
-    return "agentcom task list" + (f" --filter '{filter}'" if filter else "")

@@ -1,21 +1,24 @@
-"""The alert: what a person should look at, derived from facts and never stored; it ends when its cause does."""
+"""The alert: what a person should look at, what people said about it, and for how long nobody is told of it."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-NEARLY_FULL_SHARE: Final = 0.8
-"""Of the room for new work: at this share there is still time to act before submissions are refused."""
+import msgspec
 
-DISK_LOW_RESERVES: Final = 4
-"""Times the disk's reserve: below it the disk is low; below one reserve submissions are refused."""
+COLLECTION: Final = "alerts"
+RULES: Final = "alertRules"
 
-BACKUPS_MISSED: Final = 2.5
-"""Times the interval of the schedule without a good backup: one that failed and its repeat."""
+RAISED_MAX: Final = 100
+"""Alerts at once, as ListAlerts promises: more than the catalogue raises, with one for each of 20 agents and repos."""
 
-LOOP_GRACE_S: Final = 120.0
-"""A loop that has not succeeded for its period and this long is late: four sweeps, or a few restarts with backoff."""
+MUTES_MAX: Final = 200
+"""Mutes in force at once: twice what can be raised. Together less than 200 KB."""
+
+MUTE_S_MAX: Final = 7_776_000.0
+"""90 days, the limit of the contract: what nobody wants to hear of for longer is a rule to be disabled."""
 
 
 class Severity(IntEnum):
@@ -25,101 +28,88 @@ class Severity(IntEnum):
     CRITICAL = 2
 
 
-class Facts(NamedTuple):
-    """What alerts are derived from."""
+class Ack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """That a person looks after an alert."""
 
-    now: float
-    degraded: str = ""
-    """What is wrong with the store; empty: nothing."""
-    remedy: str = ""
-    """How the newest good backup is restored; only read when the store is degraded."""
-    durable: bool = True
-    """The store is on a disk."""
-    used_bytes: int = 0
-    size_max_bytes: int = 0
-    disk_free_bytes: int = 0
-    disk_reserve_bytes: int = 0
-    backup_every_s: float = 0.0
-    """The interval of the schedule; 0: there is none."""
-    backup_failure: str = ""
-    """What the last try to make one failed of; empty: it did not."""
-    backup_newest_at: float | None = None
-    """When the newest good one was made; None: there is none."""
-    started_at: float = 0.0
-    late_loops: tuple[str, ...] = ()
+    since: float
+    """When the alert that is meant began: one that is raised anew is not acknowledged."""
+    severity: Severity
+    """How urgent it was then: when it becomes more so, this has ended."""
+    principal: str
+    at: float
+    note: str = ""
 
 
-class Alert(NamedTuple):
+class Mute(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """That nobody is told of an alert, or of all alerts of a rule, for a time."""
+
+    target: str
+    """Resource name: "alerts/{alert}" or "alertRules/{rule}"."""
+    principal: str
+    at: float
+    expires_at: float
+    reason: str = ""
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something that a person should look at."""
 
     id: str
-    severity: Severity
-    message: str
-    advice: str
-    since: float
+    rule: str
+    subject: str = ""
+    """Resource name of the agent or the repo that it is about; empty: the hub."""
+    severity: Severity = Severity.WARNING
+    message: str = ""
+    advice: str = ""
+    unit: str = ""
+    value: float = 0.0
+    threshold: float = 0.0
+    since: float = 0.0
+    """When what is the matter began."""
+    told: int = 0
+    """The severity at which people were told of it; 0: they were not."""
+    ack: Ack | None = None
+
+    @property
+    def is_told(self) -> bool:
+        """Were people told of it?"""
+        return self.told > 0
+
+    @property
+    def is_acked(self) -> bool:
+        """Does a person look after it, as urgent as it is now?"""
+        return self.ack is not None and self.ack.since == self.since and self.ack.severity >= self.severity
 
 
-def derive(facts: Facts) -> list[Alert]:
-    """What is the matter now, the most urgent first; each `since` is `facts.now`."""
-    found = [*_store(facts), *_disk(facts), *_backups(facts), *_loops(facts)]
-    return sorted(found, key=lambda one: (-one.severity, one.id))
+def id_of(rule: str, subject: str) -> str:
+    """The id of the alert of a rule about a subject ("" for the hub)."""
+    return f"{rule}.{subject.partition('/')[2]}" if subject else rule
 
 
-def merge(before: list[Alert], now: list[Alert]) -> list[Alert]:
-    """The same alerts as `now`, with the time at which each began."""
-    since = {one.id: one.since for one in before}
-    return [one._replace(since=since.get(one.id, one.since)) for one in now]
+def rule_of(id: str) -> str:
+    """The rule of the alert with this id."""
+    return id.partition(".")[0]
 
 
-def _store(facts: Facts) -> list[Alert]:
-    found = []
-    if facts.degraded:
-        message = f"the store is open for reading only: {facts.degraded}"
-        found.append(Alert("store-degraded", Severity.CRITICAL, message, facts.remedy, facts.now))
-    elif facts.size_max_bytes and facts.used_bytes >= NEARLY_FULL_SHARE * facts.size_max_bytes:
-        share = facts.used_bytes / facts.size_max_bytes
-        advice = "raise store.map_max_bytes, or keep finished work for a shorter time"
-        found.append(
-            Alert("store-full", Severity.WARNING, f"the store is {share:.0%} full of its limit", advice, facts.now)
-        )
-    return found
+def targets(id: str) -> tuple[str, str]:
+    """What can be muted so that nobody is told of this alert: itself, and its rule."""
+    return f"{COLLECTION}/{id}", f"{RULES}/{rule_of(id)}"
 
 
-def _disk(facts: Facts) -> list[Alert]:
-    if not facts.durable or not facts.disk_reserve_bytes:
-        return []
-    free, reserve = facts.disk_free_bytes, facts.disk_reserve_bytes
-    if free >= DISK_LOW_RESERVES * reserve:
-        return []
-    severity = Severity.CRITICAL if free < reserve else Severity.WARNING
-    message = f"{free >> 20} MiB are free on the disk of the store; new work is refused below {reserve >> 20} MiB"
-    return [Alert("disk-low", severity, message, "make room on the disk, or move backups to another one", facts.now)]
+def is_muted(id: str, muted: Collection[str]) -> bool:
+    """Is this alert, or its rule, among these targets?"""
+    return any(target in muted for target in targets(id))
 
 
-def _backups(facts: Facts) -> list[Alert]:
-    if not facts.durable:
-        return []
-    found = []
-    if facts.backup_failure:
-        message = f"the last backup failed: {facts.backup_failure}"
-        advice = "mend the cause, then run `agentcom hub backup`"
-        found.append(Alert("backup-failed", Severity.WARNING, message, advice, facts.now))
-    since = facts.started_at if facts.backup_newest_at is None else facts.backup_newest_at
-    if facts.backup_every_s and facts.now - since > BACKUPS_MISSED * facts.backup_every_s:
-        age = "there is no good backup" if facts.backup_newest_at is None else _age("the newest good backup is", facts)
-        message = f"{age}; one is due every {facts.backup_every_s:g} s"
-        found.append(Alert("backup-old", Severity.WARNING, message, "run `agentcom hub backup`", facts.now))
-    return found
+class Expired(NamedTuple):
+    """Mutes parted by time."""
+
+    in_force: tuple[Mute, ...]
+    over: tuple[Mute, ...]
 
 
-def _age(head: str, facts: Facts) -> str:
-    assert facts.backup_newest_at is not None
-    return f"{head} {facts.now - facts.backup_newest_at:.0f} s old"
-
-
-def _loops(facts: Facts) -> list[Alert]:
-    if not facts.late_loops:
-        return []
-    message = f"not succeeded for too long: {', '.join(facts.late_loops)}"
-    advice = "look for loop.failed in the hub's log; restart the hub when it says nothing"
-    return [Alert("loops-late", Severity.CRITICAL, message, advice, facts.now)]
+def part(mutes: Collection[Mute], now: float) -> Expired:
+    """Which mutes are still in force, those that end first before the others, and which have ended."""
+    ordered = sorted(mutes, key=lambda one: (one.expires_at, one.target))
+    in_force = tuple(one for one in ordered if now < one.expires_at)
+    return Expired(in_force, tuple(ordered[: len(ordered) - len(in_force)]))

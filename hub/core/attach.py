@@ -69,6 +69,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     draining: bool = False
     features: frozenset[str] = frozenset()
     """Optional parts of the protocol that the sidecar knows."""
+    time_at: float | None = None
+    """What its clock shows; None: it does not say."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +81,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     load: Load | None = None
     self_test: SelfTest | None = None
     draining: bool = False
+    time_at: float | None = None
+    """What its clock shows; None: it does not say."""
 
 
 class Accepted(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -20,6 +20,9 @@ FUTURE_FAIL_S: Final = 300.0
 
 JUMP_WARN_S: Final = 5.0
 """How far the date may run away from the monotonic clock before it was set by somebody."""
+
+AGENT_CLOCK_WARN_S: Final = 5.0
+"""A sidecar's clock may be this far from the hub's: a word that waits for a busy hub looks a second or two late."""
 
 PROBLEMS_SHOWN: Final = 3
 MIB: Final = 1 << 20
@@ -119,6 +122,23 @@ def of_clock(now: float, newest_event_at: float | None, drift_s: float) -> Diagn
             "clock", Verdict.WARNING, f"the clock was set by {drift_s:+.1f} s since the hub started", advice
         )
     return Diagnosis("clock", Verdict.OK, "the clock is behind no event and was not set since the start")
+
+
+def of_agent_clocks(offsets: Mapping[str, float]) -> Diagnosis:
+    """How far the clocks of the connected sidecars are ahead of ours, by agent; those of older ones are not known.
+
+    What they note down (times of outputs, attempts, receipts) is told as they say it.
+    """
+    wrong = sorted((one for one in offsets.items() if abs(one[1]) > AGENT_CLOCK_WARN_S), key=lambda one: -abs(one[1]))
+    if not wrong:
+        text = f"all {len(offsets)} that say their time have the hub's" if offsets else "no sidecar says its time"
+        return Diagnosis("clock.agents", Verdict.OK, text)
+    shown = [
+        f"agents/{agent} is {abs(s):.0f} s {'ahead' if s > 0 else 'behind'}" for agent, s in wrong[:PROBLEMS_SHOWN]
+    ]
+    more = f" and {len(wrong) - PROBLEMS_SHOWN} more" if len(wrong) > PROBLEMS_SHOWN else ""
+    advice = "let NTP keep their clocks, and the hub's when all are off by the same"
+    return Diagnosis("clock.agents", Verdict.WARNING, f"{', '.join(shown)}{more}", advice)
 
 
 def of_backups(backups: Iterable[Backup], now: float, every_s: float, since: float | None) -> Diagnosis:

@@ -61,13 +61,14 @@ class Attach:
             # By itself, because a first write that is cut off half-way would leave grpc.aio unsure whether they are
             # sent, and unable to end the stream with a status.
             await context.send_initial_metadata(())
-            async with asyncio.TaskGroup() as group:
-                pump = group.create_task(self._worker.pump(stream), name=f"attach.pump.{hello.agent}")
-                reader = group.create_task(self._read(stream, messages), name=f"attach.read.{hello.agent}")
-                guard = group.create_task(_guard(stream), name=f"attach.guard.{hello.agent}")
-                how = await _write(stream, context, self._version)
-                for task in (pump, reader, guard):
-                    task.cancel()
+            with logs.bound(agent=hello.agent, session=stream.session.id):
+                async with asyncio.TaskGroup() as group:
+                    pump = group.create_task(self._worker.pump(stream), name=f"attach.pump.{hello.agent}")
+                    reader = group.create_task(self._read(stream, messages), name=f"attach.read.{hello.agent}")
+                    guard = group.create_task(_guard(stream), name=f"attach.guard.{hello.agent}")
+                    how = await _write(stream, context, self._version)
+                    for task in (pump, reader, guard):
+                        task.cancel()
         except* errors.Problem as group_of_problems:
             problem = interceptors.unwrapped(group_of_problems)
             how = problem.reason if isinstance(problem, errors.Problem) else "refused"
@@ -178,8 +179,9 @@ async def _excuse(stream: Stream, problem: errors.Invalid) -> None:
     message = problem.subject
     if not isinstance(message, attach_pb2.AttachRequest) or not message.seq or not message.report.holding.generation:
         raise problem
-    log.warning("report.invalid", agent=stream.session.agent, message=problem.message)
+    held = translate.read_holding(message.report.holding)
+    log.warning("report.invalid", task=held.task, generation=held.generation, message=problem.message)
     text = f"the report breaks the contract: {problem.message}"
     failure = Failure(reason="REPORT_INVALID", message=text[:1024], attribution=Attribution.AGENT)
-    report = attach.Report(translate.read_holding(message.report.holding), attach.Failed(failure=failure))
+    report = attach.Report(held, attach.Failed(failure=failure))
     await stream.session.receive(stream, Sequenced(message.seq, report))

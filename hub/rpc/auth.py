@@ -13,7 +13,7 @@ from hub.core.limit import Action
 from hub.engine.desk import conduct
 from hub.engine.desk.verifier import Verifier
 from hub.rpc import caller as callers
-from kit import channel, errors, interceptors, principal
+from kit import channel, errors, interceptors, principal, version
 
 LOCAL = principal.Principal(conduct.LOCAL, "admin")
 """Whoever calls without a token where none is required: the person at this machine."""
@@ -25,6 +25,15 @@ NETWORK_BITS: Final = 64
 """Of an IPv6 address: one machine may call from all addresses of such a network."""
 
 
+HUB: Final = version.Node("hub", version.VERSION)
+
+ANY_VERSION: Final = frozenset(
+    scope.PACKAGE + name for name in ("HubService/GetHub", "HubService/GetCaller", "AgentService/Attach")
+)
+"""Open to clients of any version: what tells them what this hub is, and the stream, whose hello is judged with a note
+on its agent."""
+
+
 class Door:
     """Lets callers in. `required` false: without a token everything is open, which is for the loopback only."""
 
@@ -34,7 +43,7 @@ class Door:
         self._required = required
 
     def authenticate(self, context: interceptors.Context, method: str) -> principal.Principal:
-        """The principal of a call. Raises Unauthenticated, Forbidden or Exhausted."""
+        """The principal of a call. Raises Unauthenticated, Forbidden, Exhausted, or IllegalState (its version)."""
         caller = ""
         try:
             metadata = context.invocation_metadata()
@@ -42,11 +51,13 @@ class Door:
             if secret is None:
                 who = self._without_token(context, metadata, method)
                 caller = who.name
+                _admit_version(metadata, method)
                 self._conduct.admit(caller, limit.ACTIONS.get(method, Action.WRITE))
                 return who
             token = self._verifier.verify(secret)
             caller = f"tokens/{token.id}"
             scope.admit(method, token.scope)
+            _admit_version(metadata, method)
             self._conduct.admit(caller, limit.ACTIONS.get(method, Action.WRITE))
             return principal.Principal(caller, token.scope.name.lower(), token.agent or None, token.expires_at)
         except errors.Problem as problem:
@@ -69,6 +80,12 @@ class Door:
         if method in scope.OPEN:
             return principal.Principal(peer_of(context), callers.NOBODY)
         raise errors.Unauthenticated("a token is required: authorization: Bearer <token>", reason="TOKEN_REQUIRED")
+
+
+def _admit_version(metadata: Any, method: str) -> None:
+    node = version.told(metadata)
+    if node is not None and method not in ANY_VERSION:
+        version.admit(HUB, node)
 
 
 def charges(door: Door) -> dict[str, interceptors.Charge]:

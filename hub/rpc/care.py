@@ -19,20 +19,12 @@ Call = grpc.aio.ServicerContext[Any, Any]
 
 
 class CareMethods:
-    """Backups, audits, compaction, alerts and the doctor."""
+    """Backups, audits, compaction and the doctor."""
 
     def __init__(self, care: Care, board: Board, doctor: Doctor) -> None:
         self._care = care
         self._board = board
         self._doctor = doctor
-
-    async def ListAlerts(
-        self, request: hub_service_pb2.ListAlertsRequest, context: Call
-    ) -> hub_service_pb2.ListAlertsResponse:
-        response = hub_service_pb2.ListAlertsResponse()
-        for alert in self._board.alerts:
-            translate_care.write_alert(alert, response.alerts.add())
-        return response
 
     async def CreateBackup(
         self, request: hub_service_pb2.CreateBackupRequest, context: Call

@@ -8,22 +8,24 @@ from typing import Any
 
 import grpc
 
-from agentcom.v1 import hub_pb2, hub_service_pb2, hub_service_pb2_grpc
-from hub.core import page
+from agentcom.v1 import history_pb2, hub_pb2, hub_service_pb2, hub_service_pb2_grpc
+from hub.core import page, sample
 from hub.core.token import Scope
 from hub.engine.alerts.board import Board
+from hub.engine.alerts.desk import AlertDesk
 from hub.engine.care.desk import Care
 from hub.engine.care.doctor import Doctor
-from hub.engine.desk import conduct, history, hubstate, stats, vault
+from hub.engine.desk import conduct, history, hubstate, sampler, stats, vault
 from hub.engine.live.context import Context
 from hub.rpc import reply, translate, translate_care, translate_hub
+from hub.rpc.alerts import AlertMethods
 from hub.rpc.care import CareMethods
 from kit import ids, principal
 
 Call = grpc.aio.ServicerContext[Any, Any]
 
 
-class HubService(CareMethods, hub_service_pb2_grpc.HubServiceServicer):
+class HubService(AlertMethods, CareMethods, hub_service_pb2_grpc.HubServiceServicer):
     """The hub itself: its state, its figures, its tokens, its events."""
 
     def __init__(
@@ -35,13 +37,16 @@ class HubService(CareMethods, hub_service_pb2_grpc.HubServiceServicer):
         *,
         behaviour: conduct.Conduct,
         upkeep: tuple[Care, Board, Doctor],
+        samples: sampler.Sampler,
     ) -> None:
+        AlertMethods.__init__(self, AlertDesk(ctx, upkeep[1]))
         CareMethods.__init__(self, *upkeep)
         self._conduct = behaviour
         self._ctx = ctx
         self._state = state
         self._vault = tokens
         self._collect = collect
+        self._samples = samples
 
     async def GetHub(self, request: hub_service_pb2.GetHubRequest, context: Call) -> hub_service_pb2.GetHubResponse:
         response = hub_service_pb2.GetHubResponse()
@@ -54,6 +59,16 @@ class HubService(CareMethods, hub_service_pb2_grpc.HubServiceServicer):
         response = hub_service_pb2.GetStatsResponse()
         translate_hub.write_stats(self._collect(), response.stats)
         translate_care.write_figures(self._board.facts, len(self._board.alerts), response.stats)
+        return response
+
+    async def GetHistory(
+        self, request: hub_service_pb2.GetHistoryRequest, context: Call
+    ) -> hub_service_pb2.GetHistoryResponse:
+        hours = request.step == history_pb2.Sample.STEP_HOUR
+        response = hub_service_pb2.GetHistoryResponse()
+        count = request.count or sampler.COUNT_DEFAULT
+        translate_hub.write_history(self._samples.of(hours=hours, count=count), response.history.samples)
+        translate.write_duration(sample.HOUR_S if hours else sample.MINUTE_S, response.history.step)
         return response
 
     async def PauseHub(

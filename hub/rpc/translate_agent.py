@@ -22,6 +22,7 @@ def write_agent(view: roster.View, into: agent_pb2.Agent) -> None:
     for progress in view.progress:
         write_progress(progress, into.progress.add())
     into.version = agent.version
+    into.version_warning = view.version_warning
     into.host = agent.host
     into.draining = agent.draining
     translate.write_time(agent.isolated_until, into.isolate_until_time)
@@ -37,6 +38,8 @@ def write_agent(view: roster.View, into: agent_pb2.Agent) -> None:
     translate.write_time(max(session.seen_at or 0.0, agent.last_seen_at or 0.0) or None, into.last_seen_time)
     if session.self_test is not None:
         write_self_test(session.self_test, into.self_test)
+    if session.clock_offset_s is not None:
+        translate.write_duration(session.clock_offset_s, into.clock_offset)
     if session.load is not None:
         write_load(session.load, into.load)
 

@@ -32,6 +32,7 @@ def read_hello(message: attach_pb2.Hello) -> attach.Hello:
         self_test=read_self_test(message.self_test) if message.HasField("self_test") else None,
         draining=message.draining,
         features=frozenset(message.features),
+        time_at=translate.read_time(message.time) if message.HasField("time") else None,
     )
 
 
@@ -66,6 +67,7 @@ def read_heartbeat(message: attach_pb2.Heartbeat) -> attach.Heartbeat:
         load=attach.Load(load.holdings, load.cpu, load.disk_free_bytes) if message.HasField("load") else None,
         self_test=read_self_test(message.self_test) if message.HasField("self_test") else None,
         draining=message.draining,
+        time_at=translate.read_time(message.time) if message.HasField("time") else None,
     )
 
 

@@ -1,21 +1,12 @@
-"""Alerts, backups, audits and diagnoses: from the records to the wire."""
+"""Backups, audits and diagnoses: from the records to the wire."""
 
 from __future__ import annotations
 
-from agentcom.v1 import alert_pb2, backup_pb2, hub_pb2, hub_service_pb2
-from hub.core.alert import Alert, Facts
+from agentcom.v1 import backup_pb2, hub_pb2, hub_service_pb2
+from hub.core.alert_facts import Facts
 from hub.core.backup import Backup
 from hub.core.diagnosis import Diagnosis, Findings
 from hub.rpc import translate
-
-
-def write_alert(alert: Alert, into: alert_pb2.Alert) -> None:
-    """Fill an alert."""
-    into.name = f"alerts/{alert.id}"
-    into.severity = alert.severity  # type: ignore[assignment]  # the numbers are the same
-    into.message = alert.message
-    into.advice = alert.advice
-    translate.write_time(alert.since, into.start_time)
 
 
 def write_backup(backup: Backup, into: backup_pb2.Backup) -> None:

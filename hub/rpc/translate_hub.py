@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from agentcom.v1 import event_pb2, hub_pb2
+from hub.core import sample
 from hub.core.event import Event
 from hub.core.token import Token
 from hub.core.violation import Violator
@@ -79,14 +83,32 @@ def write_stats(figures: stats.Stats, into: hub_pb2.Stats) -> None:
     into.failed_count = figures.failed
     into.fenced_count = figures.fenced
     if figures.waits is not None:
-        wait = into.queue_wait
-        wait.count = figures.waits.samples
-        translate.write_duration(figures.waits.p50_s, wait.p50)
-        translate.write_duration(figures.waits.p99_s, wait.p99)
-        translate.write_duration(figures.waits.max_s, wait.max)
+        _write_spread(figures.waits, into.queue_wait)
     into.commit_count = figures.commits
     into.write_count = figures.writes
     into.refused_request_count = figures.refused_requests
     into.session_count = figures.sessions
     into.adopted_count = figures.adopted
     into.throttled_request_count = figures.throttled
+
+
+def write_history(samples: Iterable[sample.Sample], into: Any) -> None:
+    """Add samples to a list of them."""
+    for one in samples:
+        made = into.add(observed=one.observed, slots=one.slots, slots_used=one.slots_used)
+        translate.write_time(one.start_at, made.start_time)
+        for what in sample.Count:
+            setattr(made, f"{what.name.lower()}_count", one.counts[what])
+        for lane, count in sorted(one.waiting.items()):
+            made.lanes.add(lane=lane, count=count)
+        if one.wait is not None:
+            _write_spread(one.wait, made.queue_wait)
+        if one.run is not None:
+            _write_spread(one.run, made.run)
+
+
+def _write_spread(spread: stats.Percentiles | sample.Spread, into: hub_pb2.Stats.Percentiles) -> None:
+    into.count = spread.samples
+    translate.write_duration(spread.p50_s, into.p50)
+    translate.write_duration(spread.p99_s, into.p99)
+    translate.write_duration(spread.max_s, into.max)

@@ -248,7 +248,18 @@ class Txn(Reader, Protocol):
         """Forget a task with its contract, attempts, artefacts and index entries (its events stay)."""
 
     def class_for(self, requirement: Requirement) -> int:
-        """The number of a requirement's class, made when it is new. Raises Exhausted beyond the bound on classes."""
+        """The number of a requirement's class, made when it is new. Raises Exhausted beyond the bound on classes, when
+        none is free either.
+        """
+
+    def watch_classes(self) -> None:
+        """From now on note which classes are asked for: somebody goes through all tasks to see which ones are used."""
+
+    def free_classes(self, numbers: Iterable[int]) -> int:
+        """No task has these: they may be given to other requirements, but for those asked for since the watch began.
+
+        Kept in memory only; 0 when nobody watched. How many are free now.
+        """
 
     def put_attempt(self, attempt: Attempt) -> None:
         """Write one try."""

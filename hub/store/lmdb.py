@@ -275,6 +275,7 @@ class LmdbStore(front.Front):
         return cls(environment, lock)
 
     def read(self, fn: Callable[[Reader], T]) -> T:
+        self._classes.distrust(self._writer.reused)  # before the snapshot: it is of that commit then, or a later one
         with self._environment.snapshot() as ordered:
             return fn(OrderedReader(ordered, self._classes))
 
@@ -341,6 +342,24 @@ def reading(path: Path) -> Iterator[audit.Read]:
             env.close()
 
 
+@contextlib.contextmanager
+def pinned(path: Path) -> Iterator[int]:
+    """Hold a snapshot of a store's folder, at work or not; its commit's number. Its pages stay as they are meanwhile.
+
+    Raises DataLoss when it cannot be opened.
+    """
+    env = None
+    try:
+        env = lmdb.open(os.fspath(path), lock=True, readonly=True, create=False, map_size=0, max_readers=READERS_MAX)
+        with env.begin() as txn:
+            yield txn.id()
+    except lmdb.Error as cause:
+        raise errors.DataLoss(f"{path} cannot be read: {cause}", reason="STORE_CORRUPT") from cause
+    finally:
+        if env is not None:
+            env.close()
+
+
 def _read(env: lmdb.Environment, fn: Callable[[OrderedReader], T]) -> T:
     try:
         txn = env.begin()
@@ -359,7 +378,7 @@ def _read(env: lmdb.Environment, fn: Callable[[OrderedReader], T]) -> T:
 def copy_file(source: Path, target: Path) -> None:
     """A consistent copy of a store's folder, at work or not, into a new file, on the disk when this returns.
 
-    Blocks; for a process of its own. Raises OSError or DataLoss.
+    Blocks; for a process of its own. Raises OSError (which may be damage, too) or DataLoss.
     """
     with (
         lmdb.open(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 import secrets
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Self, TypeVar
 
@@ -166,4 +167,5 @@ class MemoryStore:
         except BaseException:
             txn.rollback()
             raise
+        self._classes.distrust(deque(txn.reused))
         return result, txn.seal()

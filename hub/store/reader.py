@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final, Generic, TypeVar
 
@@ -26,7 +27,8 @@ from hub.store.ordered import ReadOrdered, walk
 R = TypeVar("R")
 
 CLASS_COUNT_MAX: Final = 10_000
-"""Distinct requirements of one hub. A fleet has tens; who invents capabilities must not fill the dispatcher."""
+"""Distinct requirements of the tasks that one hub remembers. A fleet has tens; who invents capabilities must not fill
+the dispatcher."""
 
 _NO_COMMIT: Final = codec.Commit(hash=GENESIS)
 _NO_ANCHOR: Final = codec.Anchor(hash=GENESIS)
@@ -34,12 +36,58 @@ _LANES: Final = tuple(Lane)
 
 
 class Classes:
-    """The classes that one side of a store knows. They are numbered without a gap and never forgotten, so what was read
-    once holds; what is missing is read behind the newest one known."""
+    """The classes that one side of a store knows. They are numbered without a gap, so what is missing is read behind
+    the newest one known. What was read once holds until the writer gives a number, whose tasks are all gone, to
+    another requirement: then it says so (`distrust`)."""
 
     def __init__(self) -> None:
-        self.known: list[TaskClass] = []
+        #: None: to be read again.
+        self.known: list[TaskClass | None] = []
         self.numbers: dict[Requirement, int] = {}
+
+    def get(self, kv: ReadOrdered, number: int) -> TaskClass | None:
+        """A class by its number."""
+        if number > len(self.known) and not (self.refresh(kv) and number <= len(self.known)):
+            return None
+        if number <= 0:
+            return None
+        found = self.known[number - 1]
+        if found is None:
+            key = keys.task_class(number)
+            raw = kv.get(key)
+            if raw is None:
+                raise codec.corrupt(key, "is missing among the classes")
+            found = self.replace(number, codec.CLASS.decode(raw, key))
+        return found
+
+    def all(self, kv: ReadOrdered) -> list[TaskClass]:
+        """Every class."""
+        self.refresh(kv)
+        return [found or self._again(kv, index + 1) for index, found in enumerate(self.known)]
+
+    def _again(self, kv: ReadOrdered, number: int) -> TaskClass:
+        found = self.get(kv, number)
+        assert found is not None
+        return found
+
+    def replace(self, number: int, requirement: Requirement) -> TaskClass:
+        """This number is another requirement's now."""
+        self._drop(number)
+        found = self.known[number - 1] = TaskClass(number, requirement)
+        self.numbers[requirement] = number
+        return found
+
+    def distrust(self, numbers: deque[int]) -> None:
+        """Read these again when they are asked for next, from a snapshot that begins later; empties the queue."""
+        while numbers:
+            number = numbers.popleft()
+            if number <= len(self.known):
+                self._drop(number)
+
+    def _drop(self, number: int) -> None:
+        found, self.known[number - 1] = self.known[number - 1], None
+        if found is not None and self.numbers.get(found.requirement) == number:
+            del self.numbers[found.requirement]
 
     def refresh(self, kv: ReadOrdered) -> bool:
         """Read those behind the newest one known; were there any?"""
@@ -59,7 +107,8 @@ class Classes:
     def truncate(self, count: int) -> None:
         """Forget what was added behind the first `count`: it was rolled back."""
         while len(self.known) > count:
-            del self.numbers[self.known.pop().requirement]
+            self._drop(len(self.known))
+            self.known.pop()
 
 
 class ReadRecords(Generic[R]):
@@ -174,10 +223,7 @@ class OrderedReader:
         return readable_counts(self.head().counts)
 
     def task_class(self, class_id: int) -> TaskClass | None:
-        known = self._classes.known
-        if class_id > len(known) and not (self._classes.refresh(self.kv) and class_id <= len(known)):
-            return None
-        return known[class_id - 1] if class_id > 0 else None
+        return self._classes.get(self.kv, class_id)
 
     def class_of(self, requirement: Requirement) -> int | None:
         number = self._classes.numbers.get(requirement)
@@ -186,8 +232,7 @@ class OrderedReader:
         return number
 
     def classes(self) -> list[TaskClass]:
-        self._classes.refresh(self.kv)
-        return list(self._classes.known)
+        return self._classes.all(self.kv)
 
     def ready_heads(self, class_id: int) -> list[ReadyHead]:
         return [head for lane in _LANES for head in self.ready(class_id, lane, limit=1)]

@@ -9,6 +9,7 @@ after an abort.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeVar
 
 from hub.core.agent import Agent
@@ -70,6 +71,14 @@ class OrderedTxn(OrderedReader):
         self._events: list[Event] = []
         self._seen: dict[str, Task] = {}
         self._saved: tuple[int, bytes, dict[int, int], int, int] = (0, b"", {}, 0, 0)
+        #: Numbers of classes that no task has: to be given away when there is no new one left.
+        self._free: set[int] = set()
+        #: Classes that were asked for since `watch_classes`; None: nobody watches.
+        self._asked: set[int] | None = None
+        #: Given away by this function, with the requirements that they had.
+        self._given: list[tuple[int, Requirement]] = []
+        #: Given away by this transaction: who reads must not trust what it knows of them.
+        self._reused: list[int] = []
 
     # What the writer calls around the functions.
 
@@ -80,12 +89,14 @@ class OrderedTxn(OrderedReader):
             self._load()
         self._touched = False
         self._events = []
+        self._reused = []
         self.mark()
 
     def mark(self) -> None:
         """A function begins."""
         self.kv.mark()
         self._seen.clear()
+        self._given.clear()
         self._saved = (self._position, self._hash, self._counts.copy(), len(self._classes.known), len(self._events))
 
     def rollback(self) -> None:
@@ -93,6 +104,10 @@ class OrderedTxn(OrderedReader):
         self.kv.undo()
         self._position, self._hash, self._counts, class_count, event_count = self._saved
         self._classes.truncate(class_count)
+        for number, requirement in self._given:
+            self._classes.replace(number, requirement)
+            self._free.add(number)
+        self._given.clear()
         del self._events[event_count:]
 
     def seal(self) -> list[Event]:
@@ -103,6 +118,11 @@ class OrderedTxn(OrderedReader):
                 codec.COMMIT.encode(codec.Commit(position=self._position, hash=self._hash, counts=self._counts)),
             )
         return self._events
+
+    @property
+    def reused(self) -> list[int]:
+        """Numbers of classes that this transaction has given to another requirement."""
+        return self._reused
 
     def abort(self) -> None:
         """The transaction is gone: trust nothing that is in memory."""
@@ -201,15 +221,39 @@ class OrderedTxn(OrderedReader):
 
     def class_for(self, requirement: Requirement) -> int:
         number = self._classes.numbers.get(requirement)
-        if number is not None:
-            return number
-        if len(self._classes.known) >= CLASS_COUNT_MAX:
-            raise errors.Exhausted(
-                f"the hub knows {CLASS_COUNT_MAX} different requirements, which is the limit", reason="CLASSES_FULL"
-            )
-        number = self._classes.add(requirement)
-        self.kv.put(keys.task_class(number), codec.CLASS.encode(requirement))
+        if number is None:
+            number = self._new_class(requirement)
+            self.kv.put(keys.task_class(number), codec.CLASS.encode(requirement))
+        elif self._free:
+            self._free.discard(number)
+        if self._asked is not None:
+            self._asked.add(number)
         return number
+
+    def _new_class(self, requirement: Requirement) -> int:
+        if len(self._classes.known) < CLASS_COUNT_MAX:
+            return self._classes.add(requirement)
+        if not self._free:
+            raise errors.Exhausted(
+                f"the tasks that the hub remembers have {CLASS_COUNT_MAX} different requirements, which is the limit",
+                reason="CLASSES_FULL",
+            )
+        number = self._free.pop()
+        before = self._classes.known[number - 1]
+        assert before is not None
+        self._given.append((number, before.requirement))
+        self._reused.append(number)
+        self._classes.replace(number, requirement)
+        return number
+
+    def watch_classes(self) -> None:
+        self._asked = set()
+
+    def free_classes(self, numbers: Iterable[int]) -> int:
+        if self._asked is None:
+            return 0
+        self._free = set(numbers) - self._asked  # the watch goes on: a function may be run again
+        return len(self._free)
 
     def put_attempt(self, attempt: Attempt) -> None:
         self.kv.put(keys.attempt(attempt.task, attempt.generation), codec.ATTEMPT.encode(attempt))

@@ -15,6 +15,7 @@ import asyncio
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -101,6 +102,8 @@ class Writer:
         """Position of the newest event that was delivered; -1: not known yet."""
         self.commits = 0
         self.writes = 0
+        #: Numbers of classes that are another requirement's since a commit; emptied by who reads.
+        self.reused: deque[int] = deque()
 
     def start(self) -> None:
         """Begin to serve."""
@@ -191,6 +194,9 @@ class Writer:
             txn.abort()
             environment.abort()
             raise
+        finally:
+            if txn.reused:  # after a failure, too: such a commit may be on the disk
+                self.reused.extend(txn.reused)
         self.commits += 1
         self.writes += len(outcomes)
         self._told = txn.position()

@@ -112,6 +112,8 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     isolation: Isolation = "preferred"
     #: Its commands may use the network from inside the sandbox.
     network: bool = False
+    #: W3C trace context of the attempt; empty: the hub does not trace.
+    traceparent: str = ""
 
     @property
     def attempt(self) -> int:

@@ -15,7 +15,8 @@ from sidecar.child import control as reins
 from sidecar.child import environment, process
 from sidecar.core import assignment, fault
 from sidecar.core.capture import Capture
-from sidecar.executors.base import Registry
+from sidecar.core.meter import NOBODY, Meter
+from sidecar.executors.base import Executor, ExecutorResult, Job, Registry
 from sidecar.repo.prepare import Workspaces
 from sidecar.repo.workspace import Workspace
 from sidecar.settings import RunnerSettings
@@ -31,6 +32,7 @@ class Tools:
     workspaces: Workspaces
     executors: Registry
     agent: str
+    meter: Meter = NOBODY
 
     @property
     def host(self) -> str:
@@ -51,12 +53,14 @@ class Attempt:
         self.tokens: int | None = None
         #: Set once there is one: what is in it must be saved when the attempt fails.
         self.workspace: Workspace | None = None
+        self.trail = tools.meter.trail(task)
         self._log = Capture(head_bytes_max=process.HEAD_BYTES_MAX, tail_bytes_max=process.TAIL_BYTES_MAX)
         self._deadline = asyncio.get_running_loop().time() + task.run_timeout_s
 
     def phase(self, name: str) -> None:
         """Enter the next phase, unless the attempt has to end here. Raises Stopped or Fault."""
         self.checkpoint()
+        self.trail.enter(name)
         self.progress(phase=name)
         self.say(name)
 
@@ -83,8 +87,9 @@ class Attempt:
         self._take(f"[agentcom] {text}\n")
 
     def children_environment(self, extra: Mapping[str, str]) -> dict[str, str]:
-        """The scrubbed environment of executors and checks."""
-        return {**environment.for_child(self.tools.settings.pass_environment), **extra}
+        """The scrubbed environment of executors and checks; it tells them the trace, where there is one."""
+        trace = {"TRACEPARENT": self.trail.traceparent} if self.trail.traceparent else {}
+        return {**environment.for_child(self.tools.settings.pass_environment), **trace, **extra}
 
     async def child(
         self,
@@ -116,6 +121,18 @@ class Attempt:
         if ended.cause == "stopped":
             raise fault.Stopped(self.control.stop.reason)
         return ended
+
+    async def executed(self, executor: Executor, job: Job) -> ExecutorResult:
+        """Let an executor do the work, or one repair of it. Raises what the executor raises."""
+        clock, good = self.tools.clock, False
+        began = clock.monotonic()
+        try:
+            result = await executor.execute(job)
+            good = result.failure is None
+        finally:
+            seconds = clock.monotonic() - began
+            self.tools.meter.executed(executor.name, seconds, good=good, where=self.trail.traceparent)
+        return result
 
     def log_artifact(self) -> assignment.Artifact:
         """The attempt's log so far."""

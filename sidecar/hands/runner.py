@@ -21,6 +21,7 @@ from sidecar.child.control import Control as Control
 from sidecar.child.process import Launcher
 from sidecar.core import assignment, fault
 from sidecar.core.assignment import Assignment, Done, NotDone, Outcome
+from sidecar.core.meter import NOBODY, Meter
 from sidecar.core.selftest import SelfTest
 from sidecar.executors import base, fake, shell
 from sidecar.hands import merge, recheck, scratch, selftest, work
@@ -38,7 +39,9 @@ KINDS = ("work", "verify", "merge")
 class Runner:
     """The hands of one sidecar. One per work folder."""
 
-    def __init__(self, settings: RunnerSettings, clock: Clock, rng: random.Random, agent_id: str) -> None:
+    def __init__(
+        self, settings: RunnerSettings, clock: Clock, rng: random.Random, agent_id: str, meter: Meter = NOBODY
+    ) -> None:
         self._settings = settings
         self._clock = clock
         self._rng = rng
@@ -52,6 +55,7 @@ class Runner:
             timeout_s=settings.git_timeout_s,
             network_timeout_s=settings.git_network_timeout_s,
             work_dir=settings.work_dir,
+            meter=meter,
         )
         self._tools = Tools(
             settings=settings,
@@ -60,6 +64,7 @@ class Runner:
             workspaces=Workspaces(git, settings, agent_id),
             executors=executors_of(settings, self._launcher),
             agent=agent_id,
+            meter=meter,
         )
         self._self_test = selftest.Probes(self._tools)
         self._ready = False
@@ -92,15 +97,13 @@ class Runner:
         try:
             await self.start()
             done = await _pipeline(assignment)(attempt)
+            attempt.trail.leave(good=True)
             return _with_log(done, attempt)
         except fault.Fault as error:
-            log.info(
-                "attempt.ended", task=assignment.holding.task, generation=assignment.holding.generation,
-                reason=error.reason, attribution=error.attribution, message=error.message,
-            )  # fmt: skip
+            log.info("attempt.ended", reason=error.reason, attribution=error.attribution, message=error.message)
             return await self._not_done(attempt, error)
         except Exception as error:  # the top of an attempt: whatever it was, the hub gets an answer
-            log.error("attempt.crashed", task=assignment.holding.task, exc_info=True)
+            log.error("attempt.crashed", exc_info=True)
             return await self._not_done(attempt, _unexpected(error))
 
     async def recover(self, assignment: Assignment) -> Outcome:
@@ -114,7 +117,7 @@ class Runner:
             await self._tools.workspaces.remove_scratch(assignment.holding)
             attempt.workspace = self._tools.workspaces.reopen(assignment.holding)
         except Exception as error:
-            log.error("holding.unrecovered", task=assignment.holding.task, exc_info=True)
+            log.error("holding.unrecovered", exc_info=True)
             interrupted.evidence = str(error)
         return await self._not_done(attempt, interrupted, stopped=True)
 
@@ -138,8 +141,10 @@ class Runner:
 
     async def _not_done(self, attempt: Attempt, error: fault.Fault, *, stopped: bool = False) -> NotDone:
         wip_ref = ""
+        attempt.trail.leave(good=False, reason=error.reason)
         if attempt.workspace is not None:
-            wip_ref, note = await self._save(attempt)
+            with attempt.trail.inside("save"):
+                wip_ref, note = await self._save(attempt)
             if note:
                 error.evidence = f"{error.evidence}\n{note}" if error.evidence else note
         return NotDone(
@@ -164,7 +169,7 @@ class Runner:
                     attempt.artifacts.append(await work.diff_artifact(space, wip_ref))
             await work.remove(space)
         except Exception as error:  # unsaved work stays on disk, and the report must go out all the same
-            log.warning("wip.unsaved", task=attempt.task.holding.task, tree=str(space.tree), error=str(error))
+            log.warning("wip.unsaved", tree=str(space.tree), error=str(error))
             return "", f"unfinished work could not be pushed and is kept by agents/{self._tools.agent}: {error}"
         return wip_ref, ""
 

@@ -26,7 +26,7 @@ async def run(attempt: Attempt) -> Done:
         job = Job(
             task=task, tree=folder, control=attempt.control, variables=variables, start=attempt.child, say=attempt.say
         )
-        result = await executor.execute(job)
+        result = await attempt.executed(executor, job)
         attempt.tokens = result.tokens
         if task.checks:
             attempt.phase("checks")

@@ -56,10 +56,16 @@ async def _run(
     attempt: Attempt, check: assignment.Check, subject: Subject, variables: Mapping[str, str]
 ) -> assignment.Receipt:
     attempt.say(f"check {check.id} on {subject.phase}: {cut.line(check.run, 500)}")
-    ended = await attempt.child(("sh", "-c", check.run), cwd=subject.tree, extra=variables, timeout_s=check.timeout_s)
-    output = ended.output.text
-    finished = ended.cause == "exited"
-    said = verdict.judge(exit_code=ended.exit_code, finished=finished, output=output)
+    command = ("sh", "-c", check.run)
+    with attempt.trail.inside("check", check=check.id, phase=subject.phase) as step:
+        ended = await attempt.child(command, cwd=subject.tree, extra=variables, timeout_s=check.timeout_s)
+        output = ended.output.text
+        finished = ended.cause == "exited"
+        said = verdict.judge(exit_code=ended.exit_code, finished=finished, output=output)
+        attempt.tools.meter.checked(subject.phase, said, ended.duration_s, where=attempt.trail.traceparent)
+        if step is not None:
+            step.good = said == "pass"
+            step.attributes["agentcom.verdict"] = said
     why = verdict.why_unknown(exit_code=ended.exit_code, finished=finished, output=output)
     attempt.say(f"check {check.id}: {said}, exit code {ended.exit_code}{f', {why}' if why else ''}")
     tail = output if not why else f"{output}\n[agentcom] unknown: {why}"

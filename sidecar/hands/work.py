@@ -110,11 +110,11 @@ class _Work:
         )
         watcher = asyncio.create_task(self._watch(), name=f"progress of {self._task.holding}")
         try:
-            result = await self._executor.execute(job)
+            result = await attempt.executed(self._executor, job)
         except (fault.Fault, OSError):
             raise
         except Exception as error:
-            log.error("executor.crashed", executor=self._executor.name, task=self._task.holding.task, exc_info=True)
+            log.error("executor.crashed", executor=self._executor.name, exc_info=True)
             raise fault.Fault(
                 f"the executor {self._executor.name} crashed: {error}", reason="EXECUTOR_CRASHED", attribution="agent"
             ) from error

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sidecar.child import environment, process
 from sidecar.core import fault, git_fault
+from sidecar.core.meter import NOBODY, Meter
 
 # Listings and shas; a diff asks for what it keeps.
 STDOUT_BYTES_MAX = 4 * 1024 * 1024
@@ -74,13 +75,21 @@ class Git:
     """Runs git in the name of one agent."""
 
     def __init__(
-        self, launcher: process.Launcher, *, agent: str, timeout_s: float, network_timeout_s: float, work_dir: Path
+        self,
+        launcher: process.Launcher,
+        *,
+        agent: str,
+        timeout_s: float,
+        network_timeout_s: float,
+        work_dir: Path,
+        meter: Meter = NOBODY,
     ) -> None:
         self._launcher = launcher
         self._agent = agent
         self._timeout_s = timeout_s
         self._network_timeout_s = network_timeout_s
         self._work_dir = work_dir
+        self._meter = meter
         self._environment = environment.for_git()
         self._identity: dict[str, str] | None = None
         self._who = ("", "")
@@ -126,6 +135,7 @@ class Git:
         )
         if ended.cause == "stopped":
             raise fault.Stopped(getattr(stop, "reason", "STOPPED"))
+        self._meter.git(arguments[0], ended.duration_s, good=ended.cause == "exited" and ended.exit_code in accept)
         if ended.cause != "exited":
             raise fault.Fault(
                 f"{action}: took longer than {bound_s:g} s",

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from google.protobuf import duration_pb2
 
 from agentcom.v1 import agent_pb2, agent_service_pb2_grpc, attach_pb2
-from kit import clock, errors, ledger, logs
+from kit import clock, errors, ids, ledger, logs, version
 from sidecar.core import offer, tail
 from sidecar.core.assignment import Assignment, Holding
 from sidecar.core.lease import Lease
+from sidecar.core.meter import NOBODY, Meter
 from sidecar.core.slots import Answer, Phase
 from sidecar.wire import translate
 from sidecar.wire.availability import Availability
-from sidecar.wire.holdings import Holdings
+from sidecar.wire.holdings import ACKED, Holdings, fields
 from sidecar.wire.ledger import Ledger, Sequenced
 from sidecar.wire.stream import BATCH_FEATURE, Ended, Outgoing, Stream, cause_of
 
@@ -55,6 +56,7 @@ class Desk:
     closing: Callable[[], bool]
     time: clock.Clock
     rng: random.Random
+    meter: Meter = NOBODY
 
 
 class Conversation:
@@ -147,6 +149,7 @@ class Conversation:
             self_test=None if self_test is None else translate.to_self_test(self_test),
             draining=desk.closing(),
             features=[BATCH_FEATURE],
+            time=translate.to_time(desk.time.now()),
         )
         return attach_pb2.AttachRequest(ack=desk.ledger.ack if desk.ledger.session else 0, hello=hello)
 
@@ -176,6 +179,7 @@ class Conversation:
 
     def _welcome(self, welcome: attach_pb2.Welcome) -> None:
         desk = self._desk
+        _look_at(desk.version, welcome.version)
         desk.lease.grant(_seconds(welcome.lease_duration), desk.time.monotonic())
         self._set_pace(_seconds(welcome.heartbeat_interval) or HEARTBEAT_DEFAULT_S)
         resumed = welcome.resumed and welcome.session == desk.ledger.session
@@ -193,12 +197,13 @@ class Conversation:
                 desk.holdings.stop(holding, "NOT_READOPTED")
         log.info(
             "sidecar.attached",
-            agent=desk.agent,
+            agent=ids.parse_name("agents", desk.agent, field="agent"),
             session=welcome.session,
             resumed=resumed,
             holdings=len(self._listed),
             hub=welcome.version,
         )
+        desk.meter.attached(resumed=resumed)
         self._outgoing.say(pending)
         self._on_welcome()
         self._on_change()
@@ -246,11 +251,11 @@ class Conversation:
             return
         refusal = offer.refusal(desk.offer, desk.availability.newest, assignment, closing=desk.closing())
         if answer is Answer.STALE:
-            log.warning("assignment.stale", task=holding.task, generation=holding.generation)
+            log.warning("assignment.stale", **fields(holding, assignment))
         elif refusal is not None:
-            self._refuse(holding, refusal)
+            self._refuse(holding, refusal, assignment)
         elif answer is Answer.FULL:
-            self._refuse(holding, offer.Refusal("NO_SLOT", f"all {desk.offer.slots} slots are taken"))
+            self._refuse(holding, offer.Refusal("NO_SLOT", f"all {desk.offer.slots} slots are taken"), assignment)
         else:
             desk.holdings.offer(assignment)
             offered.append(assignment)
@@ -260,11 +265,11 @@ class Conversation:
         problem = await self._desk.holdings.write()
         if problem is not None:
             for assignment in offered:
-                self._refuse(assignment.holding, offer.Refusal("JOURNAL_FAILED", problem.message))
+                self._refuse(assignment.holding, offer.Refusal("JOURNAL_FAILED", problem.message), assignment)
         offered.clear()
 
-    def _refuse(self, holding: Holding, refusal: offer.Refusal) -> None:
-        log.warning("assignment.refused", task=holding.task, generation=holding.generation, reason=refusal.reason)
+    def _refuse(self, holding: Holding, refusal: offer.Refusal, assignment: Assignment | None = None) -> None:
+        log.warning("assignment.refused", **fields(holding, assignment), reason=refusal.reason)
         self._outgoing.say(self._desk.ledger.refuse(holding, refusal))
 
     def _revoke(self, message: attach_pb2.Revoke) -> None:
@@ -277,6 +282,7 @@ class Conversation:
 
     def _desired(self, message: attach_pb2.Desired) -> None:
         desk = self._desk
+        desk.meter.answered()
         slots = desk.holdings.slots
         for holding in slots.settle(translate.holdings(message.holdings)):
             desk.holdings.stop(holding, "NOT_DESIRED")
@@ -286,7 +292,7 @@ class Conversation:
 
     def _settle(self, holdings: Sequence[Holding]) -> None:
         for holding in holdings:
-            self._desk.holdings.settle(holding, "acked")
+            self._desk.holdings.settle(holding, ACKED)
 
     # What is asked of this side at the moment it can be written.
 
@@ -294,12 +300,14 @@ class Conversation:
         desk = self._desk
         entries = desk.holdings.slots.list_in_heartbeat()
         news = desk.availability.tell_news()
+        desk.meter.beat()
         return attach_pb2.Heartbeat(
             holdings=translate.to_holdings(entry.holding for entry in entries),
             progress=[translate.to_progress(desk.holdings.progress(entry)) for entry in entries],
             load=desk.load(len(entries)),
             self_test=None if news is None else translate.to_self_test(news),
             draining=desk.closing(),
+            time=translate.to_time(desk.time.now()),
         )
 
     def _log(self) -> attach_pb2.LogChunk | None:
@@ -334,6 +342,16 @@ class Conversation:
     async def _watch_cut(self) -> None:
         await self._cut.wait()
         raise Ended("SILENT_HUB", "the hub said nothing for the length of a lease")
+
+
+def _look_at(own: str, hub: str) -> None:
+    """Compare versions; raises Ended when the hub is too far from us. A hub that is as new as this looks itself."""
+    text = version.warning(version.Node("hub", hub), version.Node("sidecar", own))
+    if version.skew(own, hub) is version.Skew.FAR:
+        log.error("hub.version_refused", problem=text)
+        raise Ended(version.REASON, text, retry_delay_s=version.RETRY_S)
+    if text:
+        log.warning("hub.version_differs", problem=text)
 
 
 def _gone(goaway: attach_pb2.Goaway) -> Ended:

@@ -12,9 +12,10 @@ import functools
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Protocol
 
-from kit import errors, logs
+from kit import errors, logs, tracing
 from sidecar.child.control import Control
 from sidecar.core.assignment import Assignment, Failure, Holding, NotDone, Outcome, Progress
+from sidecar.core.meter import NOBODY, Meter
 from sidecar.core.record import Closed, Ended, Given
 from sidecar.core.slots import BUSY, Entry, Phase, Slots, Step
 from sidecar.wire.journal import Journal
@@ -22,6 +23,8 @@ from sidecar.wire.journal import Journal
 log = logs.get(__name__)
 
 RECOVERING = Progress(phase="recover")
+#: Why an outcome is settled, in the usual case; otherwise the hub does not want it any more.
+ACKED = "acked"
 
 
 class Hands(Protocol):
@@ -48,8 +51,10 @@ class Holdings:
         on_change: Callable[[], None],
         on_output: Callable[[Holding, str], None],
         on_end: Callable[[Holding], None],
+        meter: Meter = NOBODY,
     ) -> None:
         """`on_change` is called whenever there may be something new to tell the hub."""
+        self._meter = meter
         self.slots = slots
         self._hands = hands
         self._journal = journal
@@ -68,7 +73,8 @@ class Holdings:
         self._group = group
         for left in self._journal.still_open():
             self.slots.restore(left.holding, left.assignment, left.outcome)
-            log.info("holding.restored", **_fields(left.holding), finished=left.outcome is not None)
+            known = left.assignment
+            log.info("holding.restored", **fields(left.holding, known), finished=left.outcome is not None)
             if left.outcome is None:
                 assert left.assignment is not None
                 self._spawn(self._recover(left.assignment), left.holding)
@@ -106,7 +112,7 @@ class Holdings:
                 continue
             if problem is None:
                 self.slots.step(assignment.holding, Step.WRITE)
-                log.debug("holding.taken", **_fields(assignment.holding))
+                log.debug("holding.taken", **fields(assignment.holding, assignment))
             else:
                 self._drop(assignment.holding)
         self._begin_ready()
@@ -117,7 +123,7 @@ class Holdings:
         entry = self.slots.get(holding)
         if entry is None or entry.phase not in (Phase.OFFERED, Phase.GIVEN, Phase.RUNNING):
             return
-        log.info("holding.stopping", **_fields(holding), reason=reason)
+        log.info("holding.stopping", **fields(holding, entry.assignment), reason=reason)
         not_begun = entry.phase is not Phase.RUNNING
         self.slots.step(holding, Step.STOP)
         if not_begun:
@@ -135,11 +141,12 @@ class Holdings:
         entry = self.slots.get(holding)
         if entry is None or entry.phase is not Phase.FINISHED:
             return
-        log.debug("holding.settled", **_fields(holding), reason=reason)
+        log.debug("holding.settled", **fields(holding), reason=reason)
         try:
             self._journal.note(Closed(holding, reason))
         except errors.Exhausted as problem:  # it is told once more after a restart, which the hub bears
-            log.warning("holding.not_closed", **_fields(holding), error=problem.message)
+            log.warning("holding.not_closed", **fields(holding), error=problem.message)
+        self._meter.settled(holding, acked=reason == ACKED)
         self._drop(holding)
 
     def progress(self, entry: Entry) -> Progress:
@@ -156,7 +163,7 @@ class Holdings:
     def abandon(self) -> None:
         """End the tasks of what would not stop in time; the next start recovers it from the journal."""
         for task in self._tasks:
-            log.error("holding.abandoned", task=task.get_name())
+            log.error("holding.abandoned", holding=task.get_name().removeprefix("holding."))
             task.cancel()
 
     def _begin_ready(self) -> None:
@@ -166,24 +173,29 @@ class Holdings:
             self.slots.step(holding, Step.BEGIN)
             control = Control(functools.partial(self._on_output, holding))
             self._controls[holding] = control
-            log.info("holding.begun", **_fields(holding), title=entry.assignment.title)
+            log.info("holding.begun", **fields(holding, entry.assignment), title=entry.assignment.title)
+            self._meter.begun(entry.assignment)
             self._spawn(self._work(entry.assignment, control), holding)
         self._on_change()
 
+    # Whatever is logged from inside of the work says of which: it runs in a task, and so in a context, of its own.
+
     async def _work(self, assignment: Assignment, control: Control) -> None:
-        try:
-            outcome = await self._hands.run(assignment, control)
-        except Exception as error:
-            log.error("runner.crashed", **_fields(assignment.holding), exc_info=error)
-            outcome = _crashed(error)
+        with logs.bound(**fields(assignment.holding, assignment)):
+            try:
+                outcome = await self._hands.run(assignment, control)
+            except Exception as error:
+                log.error("runner.crashed", exc_info=error)
+                outcome = _crashed(error)
         await self._end(assignment.holding, outcome)
 
     async def _recover(self, assignment: Assignment) -> None:
-        try:
-            outcome = await self._hands.recover(assignment)
-        except Exception as error:
-            log.error("runner.crashed", **_fields(assignment.holding), exc_info=error)
-            outcome = _crashed(error)
+        with logs.bound(**fields(assignment.holding, assignment)):
+            try:
+                outcome = await self._hands.recover(assignment)
+            except Exception as error:
+                log.error("runner.crashed", exc_info=error)
+                outcome = _crashed(error)
         await self._end(assignment.holding, outcome)
 
     async def _end(self, holding: Holding, outcome: Outcome) -> None:
@@ -192,12 +204,13 @@ class Holdings:
         except errors.Problem as problem:
             # A full disk must not cost a result that is there: it is told from memory. If we die before the hub has
             # it, the next start recovers the holding and says that it failed.
-            log.error("holding.not_journaled", **_fields(holding), error=problem.message)
+            log.error("holding.not_journaled", **fields(holding), error=problem.message)
         self._controls.pop(holding, None)
         entry = self.slots.finish(holding, outcome)
         reason = outcome.failure.reason if isinstance(outcome, NotDone) else ""
-        log.info("holding.finished", **_fields(holding), done=not reason, reason=reason or None)
+        log.info("holding.finished", **fields(holding, entry.assignment), done=not reason, reason=reason or None)
         if entry.assignment is not None:
+            self._meter.ended(entry.assignment, outcome)
             entry.assignment = None  # only the outcome is of use from here on
         self._on_end(holding)
         self._note_quiet()
@@ -221,8 +234,14 @@ class Holdings:
         task.add_done_callback(self._tasks.discard)
 
 
-def _fields(holding: Holding) -> dict[str, object]:
-    return {"task": holding.task, "generation": holding.generation}
+def fields(holding: Holding, assignment: Assignment | None = None) -> dict[str, object]:
+    """What a record of the log says of a holding: all that is known of it."""
+    told: dict[str, object] = {"task": holding.task, "generation": holding.generation}
+    if assignment is not None and assignment.goal:
+        told["goal"] = assignment.goal.removeprefix("goals/")
+    if assignment is not None:
+        told |= tracing.told(tracing.parse(assignment.traceparent))
+    return told
 
 
 def _stopped(reason: str, message: str) -> NotDone:

@@ -127,7 +127,8 @@ def _report(entry: Entry) -> attach_pb2.Report:
     try:
         validation.check(report, "Report")
     except errors.Invalid as problem:
-        log.error("report.invalid", task=entry.holding.task, error=problem.message)
+        holding = entry.holding
+        log.error("outcome.invalid", task=holding.task, generation=holding.generation, message=problem.message)
         message = f"the sidecar made a report that breaks the contract: {problem.message}"
         failure = Failure(reason="REPORT_INVALID", message=message, attribution="agent")
         return translate.to_report(entry.holding, NotDone(failure=failure))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,6 +22,7 @@ from kit import backoff, clock, errors, ids, logs, supervise
 from sidecar.core import session
 from sidecar.core.assignment import Holding
 from sidecar.core.lease import Lease
+from sidecar.core.meter import NOBODY, Meter
 from sidecar.core.offer import Offer
 from sidecar.core.selftest import SelfTest
 from sidecar.core.session import Event, State
@@ -97,8 +98,15 @@ class Session:
         time: clock.Clock,
         rng: random.Random,
         is_nobody_there: Callable[[], Awaitable[bool]] | None = None,
+        meter: Meter = NOBODY,
+        loops: Sequence[supervise.Loop] = (),
     ) -> None:
-        """`is_nobody_there` asks for the hub (knock.py); without it silence is all that there is to go by."""
+        """`is_nobody_there` asks for the hub (knock.py); without it silence is all that there is to go by.
+
+        `loops` run beside it, to its end.
+        """
+        self._loops = loops
+        self._meter = meter
         self._is_nobody_there = is_nobody_there
         self._settings = settings
         self._dial = dial
@@ -113,6 +121,7 @@ class Session:
             on_change=self._changed,
             on_output=self._output,
             on_end=self._ended,
+            meter=meter,
         )
         self._desk = Desk(
             agent=ids.name("agents", settings.agent),
@@ -128,6 +137,7 @@ class Session:
             closing=lambda: self.state in session.CLOSING,
             time=time,
             rng=rng,
+            meter=meter,
         )
         self._conversation: Conversation | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -142,7 +152,7 @@ class Session:
     async def run(self) -> End:
         """Hold the session until it ends; returns how it did."""
         loop = supervise.Loop("self_test", self._self_test, every_s=self._settings.self_test_every_s)
-        tests = supervise.Supervisor([loop], time=self._time, rng=self._rng)
+        tests = supervise.Supervisor([loop, *self._loops], time=self._time, rng=self._rng)
         async with asyncio.TaskGroup() as group:
             self.holdings.start(group)
             side = [
@@ -235,6 +245,7 @@ class Session:
     async def _pause(self, end: Ended, attempt: int) -> None:
         if self.state is State.STOPPED:
             return
+        self._meter.detached()
         settings = self._settings
         delay_s = backoff.full_jitter(attempt, settings.reconnect_base_s, settings.reconnect_cap_s, self._rng)
         delay_s += end.retry_delay_s

@@ -30,6 +30,8 @@ W = TypeVar("W")
 CHECK_TIMEOUT_S = 600.0
 RUN_TIMEOUT_S = 3600.0
 SILENCE_TIMEOUT_S = 600.0
+#: A trace context is 55 characters; it goes into the environment of commands, and a later version may say more.
+TRACEPARENT_CHARS_MAX = 128
 #: Artefacts and findings in one message (task.proto, agent.proto).
 ARTIFACT_COUNT_MAX = 8
 FINDING_COUNT_MAX = 32
@@ -111,6 +113,7 @@ def assignment(message: attach_pb2.Assign) -> Assignment:
         wip_ref=message.wip_ref,
         last_failure=message.last_failure if message.HasField("last_failure") else None,
         change=message.change if message.HasField("change") else None,
+        traceparent=message.traceparent[:TRACEPARENT_CHARS_MAX],
     )
 
 
@@ -139,6 +142,7 @@ def _assignment(
     wip_ref: str,
     last_failure: task_pb2.Failure | None,
     change: attach_pb2.ChangeRef | None,
+    traceparent: str = "",
 ) -> Assignment:
     repo = None if access is None else _repo(access)
     return Assignment(
@@ -153,6 +157,7 @@ def _assignment(
         repo=repo,
         goal=goal,
         attempts_used=attempts_used,
+        traceparent=traceparent,
         run_timeout_s=_seconds(spec, "run_timeout", RUN_TIMEOUT_S),
         silence_timeout_s=_seconds(spec, "silence_timeout", SILENCE_TIMEOUT_S),
         delivery=_delivery(spec.delivery, has_repo=repo is not None),
@@ -299,7 +304,7 @@ def _receipt(receipt: values.Receipt) -> task_pb2.Receipt:
         duration=_duration(receipt.duration_s),
         host=_valid(receipt.host)[:128],
         agent=receipt.agent,
-        start_time=_time(receipt.started_at),
+        start_time=to_time(receipt.started_at),
         verdict=_VERDICTS[receipt.verdict],
         output_sha256=receipt.output_sha256,
         output_tail=_tail(receipt.output_tail, values.OUTPUT_TAIL_BYTES_MAX),
@@ -326,7 +331,7 @@ def to_progress(progress: values.Progress) -> agent_pb2.Progress:
         commits=progress.commits,
         tool_calls=progress.tool_calls,
         tokens=progress.tokens,
-        last_output_time=None if progress.last_output_at is None else _time(progress.last_output_at),
+        last_output_time=None if progress.last_output_at is None else to_time(progress.last_output_at),
     )
 
 
@@ -342,7 +347,7 @@ def to_self_test(self_test: SelfTest) -> agent_pb2.SelfTest:
             )
             for finding in self_test.findings[:FINDING_COUNT_MAX]
         ],
-        end_time=_time(self_test.ended_at),
+        end_time=to_time(self_test.ended_at),
     )
 
 
@@ -366,7 +371,8 @@ def to_offer(offered: Offer) -> agent_pb2.Offer:
     )
 
 
-def _time(seconds: float) -> timestamp_pb2.Timestamp:
+def to_time(seconds: float) -> timestamp_pb2.Timestamp:
+    """Seconds since the epoch."""
     whole, nanos = divmod(round(seconds * 1_000_000_000), 1_000_000_000)
     return timestamp_pb2.Timestamp(seconds=whole, nanos=nanos)
 

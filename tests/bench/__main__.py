@@ -22,11 +22,11 @@ import uvloop
 # Before grpc is loaded: it tells of every connection that a server ends, on stderr.
 os.environ.setdefault("GRPC_VERBOSITY", "error")
 
-from tests.bench import backlog, figures, idle, throughput
+from tests.bench import backlog, figures, idle, telemetry, throughput
 from tests.bench.process import ROOT
 from tests.bench.run import Run
 
-GROUPS = (throughput, idle, backlog)
+GROUPS = (throughput, telemetry, idle, backlog)
 ROWS = tuple(row for group in GROUPS for row in group.ROWS)
 
 

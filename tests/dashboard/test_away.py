@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from dashboard import live
 from tests.dashboard.conftest import Browser
 from tests.support import hub as hubs
 
@@ -86,3 +87,16 @@ async def test_a_live_page_is_told_that_the_hub_is_lost(tmp_path):
 
 def _text(chunk: bytes | str) -> str:
     return chunk.decode() if isinstance(chunk, bytes) else chunk
+
+
+def test_many_live_pages_are_told_less_often_and_load_the_hub_no_more():
+    seats = live.Seats(32)
+    for _ in range(8):
+        assert seats.take()
+    assert seats.pace_s(1.0) == 1.0
+    for _ in range(24):
+        assert seats.take()
+    assert not seats.take()
+    assert seats.pace_s(1.0) == 4.0
+    seats.leave()
+    assert seats.take()

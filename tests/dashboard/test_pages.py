@@ -107,3 +107,10 @@ async def test_what_is_not_there_is_a_404(browser, path):
 
 async def test_a_browser_that_means_another_host_is_refused(browser):
     assert (await browser.get("/", headers={"Host": "evil.example"})).status_code == 400
+
+
+async def test_the_hub_is_examined_at_a_load_of_its_page_and_not_whenever_something_changes(browser):
+    assert "<code>clock</code>" in (await browser.get("/system/")).text
+    again = (await browser.get("/system/", headers={"X-Fragment": "main"})).text
+    assert "<code>clock</code>" not in again
+    assert 'id="examination" data-keep' in again  # what was found at the load stays

@@ -31,6 +31,17 @@ TEXTS = {
     "UpdateRepo": f'repo {{ name: "repos/main" {REPO} }} update_mask {{ paths: "url" }}',
     "CreateToken": "scope: SCOPE_VIEWER ttl { seconds: 60 }",
     "ForgiveViolator": 'principal: "local"',
+    "TestSink": 'name: "sinks/webhook"',
+    "CreatePushSubscription": 'endpoint: "https://push.example.com/x" auth: "0123456789abcdef" public_key: "'
+    + "x" * 65
+    + '"',
+    "DeletePushSubscription": 'endpoint: "https://push.example.com/x"',
+    "AckAlert": 'name: "alerts/no-agents" note: "x"',
+    "MuteAlert": 'name: "alerts/agent-offline.anna" duration { seconds: 60 } reason: "x"',
+    "UnmuteAlert": 'name: "alertRules/agent-offline"',
+    "UpdateAlertRule": """alert_rule { name: "alertRules/agent-offline" threshold: 300 hold_duration { seconds: 60 } }
+        update_mask { paths: "threshold" paths: "hold_duration" }""",
+    "ResetAlertRule": 'name: "alertRules/agent-offline"',
 }
 """Where "TASK" stands for a task that there is; the others need a name or nothing."""
 

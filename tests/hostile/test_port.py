@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import zlib
 
@@ -10,8 +11,8 @@ import grpc
 import pytest
 
 from agentcom.v1 import hub_service_pb2, hub_service_pb2_grpc
-from kit import channel, wire
-from tests.hostile import attacks, siege
+from kit import channel, descriptors, wire
+from tests.hostile import attacks, frames, siege
 from tests.support.authority import Authority
 from tests.support.fleet import Fleet
 
@@ -82,6 +83,41 @@ async def test_calls_of_others_are_served_while_one_peer_takes_back_thousands_of
     await fleet.start_hub()
     for _ in range(3):
         await besiege(fleet, attacks.rapid_reset)
+
+
+class FewFiles(Fleet):
+    """A fleet whose hub may have 340 files open: room for 84 connections beside its own."""
+
+    def _command(self, node: str) -> list[str]:
+        return ["prlimit", "--nofile=340:340", *super()._command(node)]
+
+
+async def test_connections_beyond_the_cap_are_closed_and_the_hub_keeps_room_for_its_files(tmp_path):
+    fleet = FewFiles(tmp_path)
+    cap = 340 - descriptors.RESERVE
+    try:
+        await fleet.start_hub()
+        await fleet.position()  # a good client is there before the flood
+        async with contextlib.AsyncExitStack() as stack:
+            taken = [await greeted(port_of(fleet), stack) for _ in range(2 * cap)]
+            assert cap // 2 < sum(taken) <= cap
+            assert not any(taken[cap:])
+            await fleet.position()
+            await fleet.hubs.CreateBackup(hub_service_pb2.CreateBackupRequest())  # takes files and a process
+    finally:
+        await fleet.close()
+
+
+async def greeted(port: attacks.Port, stack: contextlib.AsyncExitStack) -> bool:
+    """Connect, and say whether the hub takes the connection: it greets, or closes. It stays open for the block."""
+    reader, writer = await asyncio.open_connection(port.host, port.number)
+    stack.callback(writer.close)
+    async with asyncio.timeout(siege.PATIENCE_S):
+        try:
+            writer.write(frames.PREFACE + frames.settings())
+            return bool(await reader.read(1))
+        except ConnectionError:
+            return False
 
 
 async def test_metadata_and_messages_beyond_the_bounds_are_refused_and_the_connection_lives(fleet):

@@ -20,6 +20,7 @@ def spec(**changes):
     return {"spec": {**SPEC, **changes}}
 
 
+RULE = "alertRules/disk-low"
 ROWS: list[tuple[str, dict[str, object], list[str]]] = [
     # missing
     ("TaskService/CreateTask", {}, ["spec"]),
@@ -57,6 +58,8 @@ ROWS: list[tuple[str, dict[str, object], list[str]]] = [
     ("RegistryService/DeleteRepo", {}, ["name"]),
     ("RegistryService/PauseRepo", {}, ["name"]),
     ("RegistryService/ResumeRepo", {}, ["name"]),
+    ("HubService/GetHistory", {"count": -1, "step": 9}, ["count", "step"]),
+    ("HubService/GetHistory", {"count": 1441}, ["count"]),
     # too large
     ("TaskService/CreateTask", spec(title="x" * 201), ["spec.title"]),
     ("TaskService/CreateTask", spec(command=LONG, instructions=LONG), ["spec.instructions", "spec.command"]),
@@ -104,6 +107,34 @@ ROWS: list[tuple[str, dict[str, object], list[str]]] = [
     ("HubService/WatchEvents", {"position": -2}, ["position"]),
     ("HubService/ForgiveViolator", {}, ["principal"]),
     ("HubService/VerifyStore", {"backup": "backups/../../etc"}, ["backup"]),
+    ("HubService/AckAlert", {"name": "alerts/Disk", "note": "x" * 501}, ["name", "note"]),
+    ("HubService/AckAlert", {"name": "alertRules/disk-low"}, ["name"]),
+    ("HubService/MuteAlert", {"name": "alerts/disk-low"}, ["duration"]),
+    ("HubService/MuteAlert", {"name": "tasks/x", "duration": {"seconds": 7_776_001}}, ["name", "duration"]),
+    ("HubService/UnmuteAlert", {"name": "disk-low"}, ["name"]),
+    ("HubService/ResetAlertRule", {"name": "alerts/disk-low", "etag": "x" * 65}, ["name", "etag"]),
+    ("HubService/UpdateAlertRule", {}, ["alert_rule", "update_mask"]),
+    ("HubService/UpdateAlertRule", {"alert_rule": {}, "update_mask": {"paths": ["enabled"]}}, ["alert_rule.name"]),
+    ("HubService/UpdateAlertRule", {"alert_rule": {"name": RULE}, "update_mask": {}}, ["update_mask"]),
+    ("HubService/UpdateAlertRule", {"alert_rule": {"name": RULE}, "update_mask": {"paths": ["name"]}}, ["update_mask"]),
+    (
+        "HubService/UpdateAlertRule",
+        {"alert_rule": {"name": RULE}, "update_mask": {"paths": ["*"]}},
+        ["alert_rule.threshold", "alert_rule.severity"],
+    ),
+    (
+        "HubService/UpdateAlertRule",
+        {
+            "alert_rule": {"name": RULE, "severity": 9, "hold_duration": {"seconds": -1}},
+            "update_mask": {"paths": ["*"]},
+        },
+        ["alert_rule.severity", "alert_rule.hold_duration"],
+    ),
+    (
+        "HubService/UpdateAlertRule",
+        {"alert_rule": {"name": "alertRules/main-red", "threshold": 1.0}, "update_mask": {"paths": ["threshold"]}},
+        ["alert_rule.threshold"],
+    ),
     ("HubService/ListBackups", {"page_size": -1}, ["page_size"]),
     ("HubService/ListEvents", {"page_size": -1, "subject": "x" * 201}, ["page_size", "subject"]),
     ("HubService/ListEvents", {"page_token": "garbage"}, ["page_token"]),
@@ -131,8 +162,8 @@ ROWS: list[tuple[str, dict[str, object], list[str]]] = [
 NOTHING_TO_GET_WRONG = {
     f"HubService/{method}"
     for method in (
-        "ListViolators", "GetHub", "GetStats", "ResumeHub", "GetCaller", "ListAlerts", "CreateBackup", "CompactStore",
-        "DiagnoseHub",
+        "ListViolators", "GetHub", "GetStats", "ResumeHub", "GetCaller", "ListAlerts", "ListAlertRules", "CreateBackup",
+        "CompactStore", "DiagnoseHub",
     )
 }  # fmt: skip
 METHODS = {f"{service.name}/{method.name}": method for service in app.SERVICES for method in service.methods}

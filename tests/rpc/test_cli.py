@@ -16,9 +16,11 @@ from typer.testing import CliRunner
 from agentcom.v1 import (
     agent_pb2,
     agent_service_pb2,
+    alert_pb2,
     event_pb2,
     goal_pb2,
     goal_service_pb2,
+    history_pb2,
     hub_pb2,
     hub_service_pb2,
     registry_service_pb2,
@@ -76,6 +78,14 @@ AGENT = agent_pb2.Agent(name="agents/a")
 VIOLATOR = hub_pb2.Violator(principal="tokens/x", kinds=[hub_pb2.Violator.KindCount(kind="INVALID", count=3)])
 REPO = repo_pb2.Repo(name="repos/r")
 TOKEN = hub_pb2.Token(name="tokens/t")
+ALERT = alert_pb2.Alert(
+    name="alerts/disk-low",
+    rule="alertRules/disk-low",
+    severity=alert_pb2.Alert.SEVERITY_WARNING,
+    ack=alert_pb2.AlertAck(principal="tokens/x", note="on it"),
+    mute=alert_pb2.AlertMute(target="alerts/disk-low", principal="tokens/x", reason="known"),
+)
+ALERT_RULE = alert_pb2.AlertRule(name="alertRules/disk-low", unit="bytes", threshold=2.0**30, below=True, enabled=True)
 PLAIN = {
     "goal submit -": ("GoalService/CreateGoal", goal_service_pb2.CreateGoalResponse(goal=goal(2))),
     "goal list": ("GoalService/ListGoals", goal_service_pb2.ListGoalsResponse(goals=[goal(2)])),
@@ -113,9 +123,29 @@ PLAIN = {
     "repo delete r": ("RegistryService/DeleteRepo", registry_service_pb2.DeleteRepoResponse()),
     "hub status": ("HubService/GetHub", HUB),
     "hub stats": ("HubService/GetStats", hub_service_pb2.GetStatsResponse()),
+    "hub stats --history": (
+        "HubService/GetHistory",
+        hub_service_pb2.GetHistoryResponse(
+            history=history_pb2.History(samples=[history_pb2.Sample(submitted_count=3, observed=True)])
+        ),
+    ),
     "hub pause": ("HubService/PauseHub", hub_service_pb2.PauseHubResponse()),
     "hub resume": ("HubService/ResumeHub", hub_service_pb2.ResumeHubResponse()),
     "hub alerts": ("HubService/ListAlerts", hub_service_pb2.ListAlertsResponse()),
+    "alert list": ("HubService/ListAlerts", hub_service_pb2.ListAlertsResponse(alerts=[ALERT])),
+    "alert mutes": ("HubService/ListAlerts", hub_service_pb2.ListAlertsResponse(mutes=[ALERT.mute])),
+    "alert ack disk-low --note x": ("HubService/AckAlert", hub_service_pb2.AckAlertResponse(alert=ALERT)),
+    "alert mute disk-low --for 1h": ("HubService/MuteAlert", hub_service_pb2.MuteAlertResponse(mute=ALERT.mute)),
+    "alert unmute disk-low --rule": (
+        "HubService/UnmuteAlert", hub_service_pb2.UnmuteAlertResponse(mute=ALERT.mute)
+    ),
+    "alert rules": ("HubService/ListAlertRules", hub_service_pb2.ListAlertRulesResponse(alert_rules=[ALERT_RULE])),
+    "alert set disk-low --hold 1m": (
+        "HubService/UpdateAlertRule", hub_service_pb2.UpdateAlertRuleResponse(alert_rule=ALERT_RULE)
+    ),
+    "alert reset disk-low": (
+        "HubService/ResetAlertRule", hub_service_pb2.ResetAlertRuleResponse(alert_rule=ALERT_RULE)
+    ),
     "hub backup": ("HubService/CreateBackup", hub_service_pb2.CreateBackupResponse()),
     "hub backups": ("HubService/ListBackups", hub_service_pb2.ListBackupsResponse()),
     "hub verify": ("HubService/VerifyStore", hub_service_pb2.VerifyStoreResponse()),
@@ -152,8 +182,8 @@ def test_a_command_calls_its_method_with_a_deadline_and_prints_json_or_text(word
 
 
 LISTS = (
-    "hub violators", "hub history", "goal changes", "task events X", "plan lint -", "hub alerts", "hub backups",
-    "hub doctor",
+    "hub stats --history", "hub violators", "hub history", "goal changes", "task events X", "plan lint -",
+    "hub alerts", "hub backups", "hub doctor", "alert rules", "alert mutes",
 )  # fmt: skip
 WHOLE = ("hub backup", "hub verify", "hub compact", "hub doctor")
 """They take as long as the store is large."""
@@ -317,6 +347,62 @@ def test_the_options_of_a_task_reach_its_spec(hub: FakeHub, run):
     want.policy.isolation, want.policy.network = task_pb2.Policy.ISOLATION_REQUIRED, True
     (request,) = hub.asked("TaskService/CreateTask")
     assert (request.spec, request.request_id) == (want, "12345678")
+
+
+@pytest.mark.parametrize(
+    ("unit", "text", "threshold"),
+    [
+        ("seconds", "10m", 600.0),
+        ("seconds", "90", 90.0),
+        ("share", "80%", 0.8),
+        ("share", "0.25", 0.25),
+        ("bytes", "2GiB", 2.0**31),
+        ("bytes", "1048576", 2.0**20),
+        ("tasks", "5", 5.0),
+    ],
+)
+def test_a_threshold_is_given_in_the_unit_of_its_rule(unit: str, text: str, threshold: float, hub: FakeHub, run):
+    rule = alert_pb2.AlertRule(name="alertRules/r", unit=unit)
+    hub.answers["HubService/ListAlertRules"] = hub_service_pb2.ListAlertRulesResponse(alert_rules=[rule])
+    hub.answers["HubService/UpdateAlertRule"] = hub_service_pb2.UpdateAlertRuleResponse(alert_rule=rule)
+    words = f"alert set r --threshold {text} --hold 1m --cooldown 2h --severity critical --disable --etag 3"
+    assert run(*words.split()).exit_code == 0
+    (asked,) = hub.asked("HubService/UpdateAlertRule")
+    want = alert_pb2.AlertRule(name="alertRules/r", threshold=threshold, severity=2, etag="3")  # type: ignore[arg-type]
+    want.hold_duration.seconds, want.cooldown_duration.seconds = 60, 7_200
+    assert asked.alert_rule == want
+    fields = ["cooldown_duration", "enabled", "hold_duration", "severity", "threshold"]
+    assert list(asked.update_mask.paths) == fields
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("set r --threshold 10m", "must be a number of tasks"),
+        ("set r --threshold 80%", "must be a number of tasks"),
+        ("set none --threshold 1GiB", "the rule has no unit"),
+        ("set r", "nothing to change"),
+        ("set r --severity loud", "--severity: must be one of warning, critical"),
+        ("mute r --for ever", "--for: must be a duration"),
+        ("mute r", "Missing option"),
+    ],
+)
+def test_a_rule_is_not_asked_for_what_makes_no_sense(words: str, said: str, hub: FakeHub, run):
+    rule = alert_pb2.AlertRule(name="alertRules/r", unit="tasks")
+    hub.answers["HubService/ListAlertRules"] = hub_service_pb2.ListAlertRulesResponse(alert_rules=[rule])
+    result = run("alert", *words.split())
+    assert result.exit_code == Code.USAGE and said in re.sub(r"\s+", " ", result.stderr)
+
+
+def test_what_is_muted_is_an_alert_unless_it_is_said_to_be_a_rule(hub: FakeHub, run):
+    hub.answers["HubService/MuteAlert"] = hub_service_pb2.MuteAlertResponse(mute=ALERT.mute)
+    for words in ("disk-low", "disk-low --rule", "alertRules/disk-low", "alerts/agent-offline.anna"):
+        assert run("alert", "mute", *words.split(), "--for", "8h", "--reason", "known").exit_code == 0
+    asked = hub.asked("HubService/MuteAlert")
+    assert [one.name for one in asked] == [
+        "alerts/disk-low", "alertRules/disk-low", "alertRules/disk-low", "alerts/agent-offline.anna",
+    ]  # fmt: skip
+    assert {(one.duration.seconds, one.reason) for one in asked} == {(28_800, "known")}
 
 
 def test_filters_quote_what_they_are_given(hub: FakeHub, run):

@@ -49,6 +49,21 @@ async def test_the_figures_count_what_happens(caller):
     assert stats.refused_request_count >= 1
 
 
+@pytest.mark.parametrize("step", ["STEP_UNSPECIFIED", "STEP_MINUTE", "STEP_HOUR"])
+async def test_the_history_tells_what_happened_when(caller, step):
+    await caller.task(lane="LANE_HIGH")
+    caller.hub.ctx.clock.advance(10)
+    await caller.hub.sampler.run_once(caller.hub.ctx.clock.now())
+    history = (await caller.hubs.GetHistory(hub_service_pb2.GetHistoryRequest(step=step))).history
+    assert history.step.seconds == (3600 if step == "STEP_HOUR" else 60)
+    assert sum(one.submitted_count for one in history.samples) == 1
+    one = history.samples[-1]
+    assert one.start_time.seconds % history.step.seconds == 0
+    assert one.observed
+    assert [(lane.lane, lane.count) for lane in one.lanes] == [(task_pb2.LANE_HIGH, 1)]
+    assert not one.HasField("queue_wait")
+
+
 async def test_a_pause_survives_a_restart_and_a_drain_does_not(tmp_path):
     async with running(tmp_path, store__kind="lmdb") as caller:
         drained = await caller.hubs.DrainHub(hub_service_pb2.DrainHubRequest(reason="update"))

@@ -87,7 +87,7 @@ async def test_the_first_start_enrols_and_the_second_knows_who_it_is(served, tmp
         line = await hub.line()
         assert (await line.next("hello")).hello.agent == "agents/builder"
         line.welcome()
-        assert (await process.event("sidecar.attached"))["agent"] == "agents/builder"
+        assert (await process.event("sidecar.attached"))["agent"] == "builder"
         process.process.send_signal(signal.SIGTERM)
         goodbye = await line.next("goodbye")
         line.send(ack=goodbye.seq)

@@ -600,3 +600,41 @@ async def test_a_batch_stays_well_below_the_limit_of_the_wire():
     out.say(reports(3, "x" * (stream.BATCH_BYTES_MAX * 2 // 5)))
     assert [one.seq for one in (await out.next()).batch.messages] == [1, 2]
     assert (await out.next()).seq == 3
+
+
+def welcome_of(version: str) -> attach_pb2.Welcome:
+    return attach_pb2.Welcome(
+        session="s1", heartbeat_interval=attach.seconds(60), lease_duration=attach.seconds(120), version=version
+    )
+
+
+async def test_hello_and_heartbeat_say_what_the_clock_shows(rig):
+    async with rig.sidecar():
+        line = await rig.hub.line()
+        hello = (await line.next("hello")).hello
+        assert hello.time.ToNanoseconds() == round(rig.clock.now() * 1e9)
+        rig.clock.advance(5)
+        line.send(welcome=attach_pb2.Welcome(session="s1", heartbeat_interval=attach.seconds(0.05)))
+        heartbeat = (await line.next("heartbeat")).heartbeat
+        assert heartbeat.time.ToNanoseconds() == round(rig.clock.now() * 1e9)
+
+
+async def test_a_hub_that_is_too_far_away_is_left_and_looked_at_again(rig):
+    settings = replace(SETTINGS, version="0.4.0")
+    async with rig.sidecar(settings) as sidecar:
+        line = await rig.hub.line()
+        await line.next("hello")
+        line.send(welcome=welcome_of("0.1.0"))
+        line.assign(holding(1))
+        await line.end()
+        assert not rig.hands.running and not sidecar.task.done(), "it takes no work, and does not give up"
+
+
+@pytest.mark.parametrize("hub", ["0.3.0", "0.5.1", "", "0.0.0+unpackaged"])
+async def test_a_hub_of_the_next_minor_or_of_no_version_is_worked_with(rig, hub):
+    async with rig.sidecar(replace(SETTINGS, version="0.4.0")):
+        line = await rig.hub.line()
+        await line.next("hello")
+        line.send(welcome=welcome_of(hub))
+        line.assign(holding(1))
+        await rig.hands.begun()

@@ -17,7 +17,6 @@ from agentcom.v1 import (
     hub_service_pb2,
     task_service_pb2,
 )
-from hub.core import alert
 from hub.core.diagnosis import Verdict
 from hub.store.care import backups as backups_module
 from kit import errors
@@ -197,40 +196,11 @@ async def test_the_doctor_finds_a_hub_well_and_says_what_is_not(caller: Any, tmp
     found = await diagnoses(caller)
     assert {probe: Verdict(one.verdict).name for probe, one in found.items()} == dict.fromkeys(
         (
-            "store.records", "store.room", "store.readers", "disk", "disk.sync", "clock", "configuration", "backups",
-            "loops",
+            "store.records", "store.room", "store.readers", "disk", "disk.sync", "clock", "clock.agents",
+            "configuration", "backups", "loops",
         ),
         "OK",
     )  # fmt: skip
     assert all(one.message for one in found.values())
     (tmp_path / "hub" / "admin.token").chmod(0o644)
     assert "admin.token has mode 644" in (await diagnoses(caller))["configuration"].message
-
-
-# What alerts are derived from
-
-
-def test_alerts_are_derived_from_facts():
-    well = alert.Facts(
-        now=1_000.0, size_max_bytes=100, used_bytes=10, disk_free_bytes=500, disk_reserve_bytes=100, started_at=900.0
-    )
-    assert alert.derive(well) == []
-    cases = {
-        "store-degraded": {"degraded": "broken", "remedy": "mend it"},
-        "store-full": {"used_bytes": 80},
-        "disk-low": {"disk_free_bytes": 399},
-        "backup-failed": {"backup_failure": "no room"},
-        "backup-old": {"backup_every_s": 30.0},
-        "loops-late": {"late_loops": ("sweep",)},
-    }
-    for id, fields in cases.items():
-        (found,) = alert.derive(well._replace(**fields))
-        assert (found.id, found.since) == (id, 1_000.0) and found.message and found.advice
-    everything = well._replace(**{key: value for fields in cases.values() for key, value in fields.items()})
-    found = alert.derive(everything)
-    assert [one.severity for one in found] == sorted([one.severity for one in found], reverse=True)
-    later = alert.merge(found, alert.derive(everything._replace(now=2_000.0)))
-    assert {one.since for one in later} == {1_000.0}
-    assert alert.derive(well._replace(durable=False, disk_free_bytes=1, backup_every_s=1.0, backup_failure="x")) == []
-    assert alert.derive(well._replace(backup_every_s=30.0, backup_newest_at=930.0)) == []
-    assert alert.derive(well._replace(disk_free_bytes=99))[0].severity is alert.Severity.CRITICAL

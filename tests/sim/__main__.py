@@ -1,6 +1,6 @@
 """`make sim`: many seeds, or one with its trace.
 
-python -m tests.sim                     500 seeds, the kept ones first
+python -m tests.sim                     500 seeds, the kept ones first; each await must have its fault among them
 python -m tests.sim --seeds 5000 --start 100000
 python -m tests.sim --seed 42           one, with everything that happened
 python -m tests.sim --twins             the broken twins: each must be found
@@ -13,12 +13,15 @@ import sys
 import time
 from collections.abc import Iterable
 
-from tests.sim import chance, coverage, kept
+from tests.sim import beyond, chance, coverage, kept
 from tests.sim.chance import Tally
 from tests.sim.simulate import Verdict, run
+from tests.sim.strikes import WEIGHTS
 from tests.sim.twins import TWINS
 
 SEEDS = 500
+LOOKS_MAX = 100
+"""More seeds at most, for awaits that are still to be hit."""
 
 
 def main() -> int:
@@ -73,6 +76,9 @@ def many(seeds: Iterable[int], hours: float | None, *, keep: bool) -> int:
                 kept.keep(seed, verdict.problems[0])
     took_s, cpu_s = time.perf_counter() - began, time.process_time() - began_cpu
     _tell_faults(tally)
+    if count >= SEEDS and hours is None:
+        failed += _look_again(tally)
+    missed = _missed(tally)
     print(
         f"\n{count} seeds in {took_s:.0f} s ({cpu_s:.0f} s of processor time): a minute of processor time is "
         f"{count / cpu_s * 60:.0f} seeds and {simulated / cpu_s * 60:.0f} simulated hours\n"
@@ -80,7 +86,25 @@ def many(seeds: Iterable[int], hours: float | None, *, keep: bool) -> int:
         f"memory compared with the store {checks} times"
     )
     print(f"{len(failed)} failed{': ' + ' '.join(map(str, failed)) if failed else ''}")
-    return 1 if failed else 0
+    return 1 if failed or (missed and count >= SEEDS and hours is None) else 0
+
+
+def _look_again(tally: Tally) -> list[int]:
+    """Awaits that no seed happened to hit: seeds that strike only there, at once, until all are hit. Which failed."""
+    failed = []
+    for seed in range(1, LOOKS_MAX + 1):
+        hunted = [one.place for one in coverage.covered(tally.hits()).missed]
+        if all(beyond.rare(one.owner) for one in coverage.awaits() if one.place in hunted):
+            break
+        mix = chance.mix(seed)
+        mix.hunted = frozenset(hunted)
+        verdict = run(seed, mix=mix)
+        tally.add(verdict.tally)
+        if verdict.problems:
+            failed.append(seed)
+            print(f"\nseed {seed} FAILED while it hunted {hunted}")
+            _tell_problems(verdict)
+    return failed
 
 
 def twins(names: Iterable[str]) -> int:
@@ -117,12 +141,23 @@ def _tell_problems(verdict: Verdict) -> None:
 
 def _tell_faults(tally: Tally) -> None:
     print("faults injected:")
-    for name in (*chance.PER_HOUR, *chance.PER_POINT, *chance.CLIENT_PER_HOUR):
+    strikes = [f"strike.{kind}" for kind in WEIGHTS]
+    for name in (*chance.PER_HOUR, *chance.PER_POINT, *strikes, *chance.CLIENT_PER_HOUR):
         print(f"  {name:<24} {tally.faults[name]}")
-    seen = coverage.covered(tally.places)
-    print(f"awaits of the product that had a fault: {seen.hit} of {seen.all}")
+
+
+def _missed(tally: Tally) -> int:
+    """Tell which points of the product had no fault; how many."""
+    seen = coverage.covered(tally.hits())
+    print(f"awaits of the product that had a fault: {seen.hit} of {seen.all} that can be reached")
+    for one in seen.missed:
+        print(f"  not hit{' (rare)' if one in seen.rare else ''}: {one.place} {one.owner}")
     hit = {script for _, script in tally.commits}
     print(f"transactions that had a fault at their commit: {len(hit)} of {len(tally.scripts)} kinds that ran")
+    spared = sorted(tally.scripts.keys() - hit)
+    for script in spared:
+        print(f"  not hit: {script}")
+    return len(seen.missed) - len(seen.rare) + len(spared)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ PER_HOUR = {
     "hub.full": 18.0,
     "hub.slow": 36.0,
     "hub.broken": 12.0,
+    "hub.damage": 6.0,
     "sidecar.kill": 90.0,
     "sidecar.stop": 36.0,
     "sidecar.freeze": 90.0,
@@ -58,6 +59,9 @@ PER_POINT = {
     "hands.hang": 0.1,
     "hands.poison": 0.05,
     "hands.stubborn": 0.2,
+    "hands.breach": 0.1,
+    "message.breach": 0.5,
+    "commit.error": 0.1,
 }
 
 #: How often what clients do happens in an hour, at full strength.
@@ -77,8 +81,36 @@ CLIENT_PER_HOUR = {
     "client.burst": 6.0,
     "client.tail": 20.0,
     "client.delete_agent": 6.0,
+    "client.rename_agent": 20.0,
+    "client.rotate_token": 6.0,
+    "client.token": 20.0,
+    "client.repo": 20.0,
+    "client.watch_goals": 15.0,
+    "client.drain_hub": 3.0,
 }
 
+
+#: What people do now and then, and all the time where they are busy.
+AT_A_DESK = frozenset(fault for fault, per_hour in CLIENT_PER_HOUR.items() if per_hour <= 30.0) - {"client.burst"} | {
+    "sidecar.stop"
+}
+BUSY = 6.0
+
+#: They came later, and have dice of their own, so that what the older seeds roll for the others stays as it was.
+NEWER = frozenset(
+    {
+        "hub.damage",
+        "hands.breach",
+        "message.breach",
+        "commit.error",
+        "client.rename_agent",
+        "client.rotate_token",
+        "client.token",
+        "client.repo",
+        "client.watch_goals",
+        "client.drain_hub",
+    }
+)
 
 #: What may go wrong when only the hub's process dies.
 HUB_ONLY = frozenset(
@@ -117,13 +149,28 @@ class Mix:
     #: Steps between two injections.
     interrupt_every: float
     shuffle: float
+    #: What has ended is soon forgotten; how long it is kept, in seconds, at scale 1. 0: it is kept.
+    keep_s: float = 0.0
+    #: Callers have tight limits, and little is borne of them.
+    limited: bool = False
+    #: People steer all the time.
+    busy: bool = False
+    #: Without progress for so long an attempt is stuck; at scale 1.
+    stuck_s: float = 300.0
+    #: Messages of one stream read and not yet applied, at either end.
+    queue: int = 64
+    #: Which part of all awaits is armed for a strike.
+    armed: float = 0.0
+    #: If not empty: only these awaits are armed, for their first suspension.
+    hunted: frozenset[str] = frozenset()
     #: Only the hub's process dies, and nothing else goes wrong: then nothing may be done twice.
     hub_only: bool = False
 
     def hourly(self, fault: str) -> float:
         """How often an hour; an hour of slow work counts like one of quick work."""
         rates = PER_HOUR if fault in PER_HOUR else CLIENT_PER_HOUR
-        return rates[fault] * self.strength[fault] / self.scale
+        busy = BUSY if self.busy and fault in AT_A_DESK else 1.0
+        return busy * rates[fault] * self.strength[fault] / self.scale
 
     def chance(self, fault: str) -> float:
         """Of a fault at a point."""
@@ -141,11 +188,18 @@ def mix(seed: int, *, hours: float | None = None) -> Mix:
     scale = rng.choice((1.0, 1.0, 10.0, 60.0))
     strength: dict[str, float] = {}
     for fault in (*PER_HOUR, *PER_POINT):
+        if fault in NEWER:
+            continue
         strength[fault] = 0.2 + 0.8 * rng.random() if rng.random() < 0.4 else 0.0
     for fault in CLIENT_PER_HOUR:
+        if fault in NEWER:
+            continue
         strength[fault] = rng.random() if rng.random() < 0.6 else 0.0
     strength["client.submit"] = max(strength["client.submit"], 0.2)
     hub_only = rng.random() < 0.1
+    newer = dice(seed, "newer")
+    for fault in sorted(NEWER):
+        strength[fault] = 0.2 + 0.8 * newer.random() if newer.random() < 0.4 else 0.0
     if hub_only:
         for fault in strength:
             if fault not in HUB_ONLY:
@@ -165,6 +219,12 @@ def mix(seed: int, *, hours: float | None = None) -> Mix:
         strength=strength,
         interrupt_every=rng.choice((5.0, 30.0, 200.0)) if awaits else 0.0,
         shuffle=rng.choice((0.0, 0.5)),
+        keep_s=newer.choice((0.0, 0.0, 60.0, 400.0)),
+        limited=newer.random() < 0.2 and not hub_only,
+        queue=newer.choice((1, 1, 64)),
+        busy=newer.random() < 0.3 and not hub_only,
+        stuck_s=newer.choice((60.0, 300.0)),
+        armed=newer.choice((0.0, 0.3, 1.0, 1.0)),
         hub_only=hub_only,
     )
 
@@ -176,12 +236,22 @@ class Tally:
     faults: Counter[str] = field(default_factory=Counter)
     #: Lines of the product at which a step came late, or its process was killed.
     places: Counter[str] = field(default_factory=Counter)
+    #: Awaits at which a strike did something, and what.
+    struck: Counter[tuple[str, str]] = field(default_factory=Counter)
     #: Transactions at whose commit something was done, by fault.
     commits: Counter[tuple[str, str]] = field(default_factory=Counter)
     scripts: Counter[str] = field(default_factory=Counter)
 
+    def hits(self) -> Counter[str]:
+        """How often something was done at each await."""
+        found = self.places.copy()
+        for (place, _), count in self.struck.items():
+            found[place] += count
+        return found
+
     def add(self, other: Tally) -> None:
         self.faults.update(other.faults)
         self.places.update(other.places)
+        self.struck.update(other.struck)
         self.commits.update(other.commits)
         self.scripts.update(other.scripts)

@@ -50,6 +50,7 @@ class SimChannel:
 
     async def close(self) -> None:
         """End what is open."""
+        await asyncio.sleep(0)
         if self._wire is not None:
             self._wire.close()
 
@@ -123,8 +124,8 @@ class StreamCall:
             if call.wire.net.dice.random() < 0.5:
                 raise asyncio.InvalidStateError("RPC already finished.")
             raise error_of(call.ended)
-        data = self._serialize(message)
         net = call.wire.net
+        data = self._serialize(_breached(message, net))
         call.up.send(data)
         world = net.world
         if world.trace.verbose:
@@ -161,6 +162,34 @@ class StreamCall:
         if self.call is not None:
             self.call.cancel()
         return True
+
+
+def _breached(message: Any, net: Net) -> Any:
+    """What a sidecar that is of another version, or ill, may say: a report that breaks the contract, a heartbeat that
+    leaves out what it holds.
+    """
+    if getattr(message, "WhichOneof", lambda _: "")("body") not in ("report", "batch", "heartbeat"):
+        return message
+    chance = net.world.chance("message.breach")
+    if not chance or (net.dice.random() >= chance and not message.HasField("heartbeat")):
+        return message
+    changed = type(message)()
+    changed.CopyFrom(message)
+    if changed.heartbeat.holdings and _forgets(net, chance):
+        net.world.fault("message.breach", "wire", "a holding is left out")
+        del changed.heartbeat.holdings[0]
+        del changed.heartbeat.progress[:]
+    for one in changed.batch.messages if changed.HasField("batch") else (changed,):
+        if one.report.HasField("failed"):
+            net.world.fault("message.breach", "wire")
+            one.report.failed.failure.reason = "no reason of any kind"
+    return changed
+
+
+def _forgets(net: Net, chance: float) -> bool:
+    """Does a sidecar leave something out for a while? One heartbeat without it would be nothing."""
+    spell = int(net.world.loop.time() / (60.0 * net.world.mix.scale))
+    return net.world.dice("forgets", spell).random() < chance / 3
 
 
 def _may_repeat(message: Any) -> bool:

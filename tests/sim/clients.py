@@ -7,18 +7,13 @@ done, it was done once.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Any
 
 import grpc
 
 from agentcom.v1 import (
-    agent_service_pb2,
     agent_service_pb2_grpc,
-    goal_pb2,
-    goal_service_pb2,
     goal_service_pb2_grpc,
-    registry_service_pb2,
     registry_service_pb2_grpc,
     task_pb2,
     task_service_pb2,
@@ -27,17 +22,16 @@ from agentcom.v1 import (
 from kit import errors, status
 from tests.oracle.record import Verb
 from tests.sim.channel import SimChannel
-from tests.sim.process import Clock, Process
+from tests.sim.people import TASKS_MAX, People
+from tests.sim.process import Clock
 from tests.sim.world import REPO, World
 
 TRIES = 12
 TIMEOUT_S = 20.0
 UNKNOWN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
-TASKS_MAX = 400
-"""Filed by one run: what is left at the end must be worked off."""
 
 
-class Clients(Process):
+class Clients(People):
     """One process with all clients."""
 
     def __init__(self, world: World) -> None:
@@ -63,6 +57,8 @@ class Clients(Process):
         for what in ("submit", "batch", "goal", "cancel", "retry", "pause", "drain_agent", "pause_repo", "pause_goal"):
             self._often(what)
         for what in ("delete", "claim", "watch", "burst", "tail", "delete_agent"):
+            self._often(what)
+        for what in ("rename_agent", "rotate_token", "token", "repo", "watch_goals", "drain_hub"):
             self._often(what)
 
     def _often(self, what: str) -> None:
@@ -101,7 +97,7 @@ class Clients(Process):
         spec = task_pb2.TaskSpec(title=title, command="true")
         spec.lane = dice.choice(list(task_pb2.Lane.values()))
         spec.run_timeout.seconds = int(min(86_400, 200 * scale))
-        spec.silence_timeout.seconds = int(min(86_400, 60 * scale))
+        spec.silence_timeout.seconds = int(min(86_400, self.world.mix.stuck_s / 5 * scale))
         if dice.random() < 0.3:
             spec.attempts_max = dice.randrange(1, 5)
         if dice.random() < 0.3:
@@ -202,7 +198,9 @@ class Clients(Process):
         if not self.known:
             return
         agent = f"agents/{self.dice.choice(list(self.world.machines))}"
-        request = task_service_pb2.ClaimTaskRequest(name=self._some(), agent=agent)
+        waiting = await self._list("QUEUED", tries=1)
+        name = self.dice.choice(waiting) if waiting else self._some()
+        request = task_service_pb2.ClaimTaskRequest(name=name, agent=agent)
         request.lease.seconds = self.dice.choice((60, 600))
         answer = await self.ask(self.task_service.ClaimTask, request, tries=1)
         if answer is None or isinstance(answer, errors.Problem) or self.dice.random() < 0.3:
@@ -228,7 +226,9 @@ class Clients(Process):
                         self.watched += 1
                         if told.position <= before:
                             self.world.trace.errors.append(f"a watch was told {told.position} after {before}")
-            except grpc.aio.AioRpcError:
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.OUT_OF_RANGE:  # forgotten meanwhile
+                    position = -1
                 await asyncio.sleep(5.0)
 
     async def _tail(self) -> None:
@@ -238,109 +238,12 @@ class Clients(Process):
         task = asyncio.current_task()
         assert task is not None
         self._watching.append(task)
-        request = task_service_pb2.TailTaskLogRequest(name=self._some())
+        running = await self._list("RUNNING", tries=1)
+        name = self.dice.choice(running) if running else self._some()
+        request = task_service_pb2.TailTaskLogRequest(name=name)
         try:
             async with asyncio.timeout(60.0 * self.world.mix.scale * self.dice.random()):
                 async for piece in self.task_service.TailTaskLog(request, metadata=(("name", "clients"),)):
                     self.watched += len(piece.text)
         except (grpc.aio.AioRpcError, TimeoutError):
             pass
-
-    # Goals and steering
-
-    async def _goal(self) -> None:
-        if self.filed >= TASKS_MAX:
-            return
-        request_id = self._request_id()
-        goal = goal_pb2.Goal(title=request_id, repo=f"repos/{REPO}")
-        count = self.dice.randrange(1, 4)
-        for number in range(count):
-            goal.assertions.add(id=f"A{number}", text="it holds").check.run = f"test {number}"
-            task = goal.plan.tasks.add(id=f"T{number}", fulfills=[f"A{number}"])
-            task.spec.CopyFrom(task_pb2.TaskSpec(title=f"{request_id}-{number}", command="make it"))
-            task.spec.checks.add(id="c", run=f"test -f {number}")
-            task.spec.delivery = task_pb2.DELIVERY_MERGE
-            if number and self.dice.random() < 0.5:
-                task.depends_on.append(f"T{number - 1}")
-        self.filed += count
-        answer = await self.ask(
-            self.goal_service.CreateGoal, goal_service_pb2.CreateGoalRequest(goal=goal, request_id=request_id)
-        )
-        if answer is not None and not isinstance(answer, errors.Problem):
-            self.known_goals.append(answer.goal.name)
-            self.known += [one.task.removeprefix("tasks/") for one in answer.goal.plan.tasks if one.task]
-
-    async def _pause_goal(self) -> None:
-        if self.known_goals:
-            name = self.dice.choice(self.known_goals)
-            await self.ask(self.goal_service.PauseGoal, goal_service_pb2.PauseGoalRequest(name=name))
-            await asyncio.sleep(30.0 * self.world.mix.scale * self.dice.random())
-            await self.ask(self.goal_service.ResumeGoal, goal_service_pb2.ResumeGoalRequest(name=name))
-            if self.dice.random() < 0.3:
-                await self.ask(self.goal_service.CancelGoal, goal_service_pb2.CancelGoalRequest(name=name))
-
-    async def _pause(self) -> None:
-        """Of the hub, at its own desk."""
-        hub = self.world.hub
-        if hub is not None and hub.serving:
-            hub.spawn(_quietly(hub.state.pause, "person", "as the dice said"))
-            await asyncio.sleep(30.0 * self.world.mix.scale * self.dice.random())
-            await self.resume_hub()
-
-    async def resume_hub(self) -> None:
-        """Until it is so."""
-        while True:
-            hub = self.world.hub
-            if hub is not None and hub.serving and not hub.frozen:
-                hub.spawn(_quietly(hub.state.resume, "person"))
-                await asyncio.sleep(5.0)
-                stored = hub.disk.map and hub.store.read(lambda reader: reader.meta("paused"))
-                if stored != b"1" and not hub.dead:
-                    return
-            await asyncio.sleep(5.0)
-
-    async def _drain_agent(self) -> None:
-        name = f"agents/{self.dice.choice(list(self.world.machines))}"
-        await self.ask(self.agent_service.DrainAgent, agent_service_pb2.DrainAgentRequest(name=name))
-        await asyncio.sleep(60.0 * self.world.mix.scale * self.dice.random())
-        await self.ask(self.agent_service.ResumeAgent, agent_service_pb2.ResumeAgentRequest(name=name))
-
-    async def _delete_agent(self) -> None:
-        """An agent is forgotten, with what it holds, and some time later there is one of that name again."""
-        agent = self.dice.choice(list(self.world.machines))
-        request = agent_service_pb2.DeleteAgentRequest(name=f"agents/{agent}")
-        await self.ask(self.agent_service.DeleteAgent, request)
-        await asyncio.sleep(60.0 * self.dice.random())
-        await self._enroll(agent)
-
-    async def _enroll(self, agent: str) -> None:
-        request = agent_service_pb2.EnrollAgentRequest(agent_id=agent, request_id=self._request_id())
-        await self.ask(self.agent_service.EnrollAgent, request)
-
-    async def _pause_repo(self) -> None:
-        name = f"repos/{REPO}"
-        await self.ask(self.repo_service.PauseRepo, registry_service_pb2.PauseRepoRequest(name=name))
-        await asyncio.sleep(60.0 * self.world.mix.scale * self.dice.random())
-        await self.ask(self.repo_service.ResumeRepo, registry_service_pb2.ResumeRepoRequest(name=name))
-
-    async def put_right(self) -> None:
-        """After the chaos nobody watches any more, and a person resumes everything that is held back."""
-        for task in self._watching:
-            task.cancel()
-        await self.resume_hub()
-        await self.ask(self.repo_service.ResumeRepo, registry_service_pb2.ResumeRepoRequest(name=f"repos/{REPO}"))
-        for agent in self.world.machines:
-            await self._enroll(agent)
-            await self.ask(self.agent_service.ResumeAgent, agent_service_pb2.ResumeAgentRequest(name=f"agents/{agent}"))
-        for goal in self.known_goals:
-            await self.ask(self.goal_service.ResumeGoal, goal_service_pb2.ResumeGoalRequest(name=goal))
-
-    async def retry_parked(self) -> None:
-        """And tries again what parked, instead of waiting for an hour."""
-        for name in await self._list("PARKED"):
-            await self.ask(self.task_service.RetryTask, task_service_pb2.RetryTaskRequest(name=name))
-
-
-async def _quietly(verb: Any, *words: str) -> None:
-    with contextlib.suppress(errors.Problem):
-        await verb(*words)

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
+from hub.core import attach
 from hub.core.event import Event
 from hub.store import chain, front, migrate, writer
 from hub.store.base import Reader, StoreFacts
@@ -31,6 +32,10 @@ DELIVERY_S = 0.0002
 
 class MapFull(Exception):
     """Not raised: how a map grows and what a damaged file does is tried by the store's own tests."""
+
+
+class Planned(Exception):
+    """A defect of a transaction script, as the dice have it."""
 
 
 class DurableMap(MemoryOrdered):
@@ -69,6 +74,19 @@ class Disk:
         #: Fsyncs take this many times as long.
         self.slow = 1.0
         self.commits = 0
+        #: Every event that ever was committed, also those that are forgotten.
+        self.history: list[Event] = []
+
+    def tell(self, events: Sequence[Event]) -> None:
+        """These were committed."""
+        last = self.history[-1].position if self.history else 0
+        self.history += [event for event in events if event.position > last]
+
+    def remember(self) -> None:
+        """Look up what was committed and never told."""
+        reader = open_reader(self)
+        while found := reader.events(after=self.history[-1].position if self.history else 0, limit=10_000):
+            self.tell(found)
 
 
 class Environment:
@@ -120,6 +138,14 @@ class Environment:
         )
 
 
+def _commit_failed() -> errors.Problem:
+    return errors.Unavailable("the store could not commit", reason="STORE_FAILED", retry_delay_s=1.0)
+
+
+REFUSALS: tuple[Callable[[], errors.Problem], ...] = (writer.store_full, _commit_failed)
+"""What the caller of one write is told when the store does not take it."""
+
+
 class SimWriter(writer.Writer):
     """The real writer, its thread replaced by timers of the process."""
 
@@ -129,6 +155,8 @@ class SimWriter(writer.Writer):
     def start(self) -> None:
         self._jobs: deque[writer.Job] = deque()
         self._busy = False
+        #: What a strike does to a job, by the future that its caller waits for.
+        self.doomed: dict[int, str] = {}
         self._dice = self.process.world.dice("commit", self.process.name, self.process.world.number("commits"))
 
     def put(self, job: writer.Job) -> None:
@@ -192,6 +220,13 @@ class SimWriter(writer.Writer):
             yield job
 
     def _run_one(self, job: writer.Job) -> writer.Outcome:
+        if self.doomed.pop(id(job.future), "") == "refuse":
+            self.process.world.tally.commits["refuse", _script(job)] += 1
+            return writer.Outcome(job, None, self._dice.choice(REFUSALS)())
+        if (chance := self.process.world.chance("commit.error")) and self._dice.random() < chance and _may_err(job):
+            self.process.world.tally.commits["commit.error", _script(job)] += 1
+            self.process.world.fault("commit.error", self.process.name, _script(job))
+            return writer.Outcome(job, None, Planned("as the dice said"))
         if self._dice.random() < self.process.world.chance("commit.twice"):
             self._txn.mark()
             outcome = super()._run_one(job)
@@ -202,7 +237,10 @@ class SimWriter(writer.Writer):
 
     def _roll(self, fault: str, jobs: list[writer.Job]) -> bool:
         world = self.process.world
-        if self._dice.random() >= world.chance(fault):
+        doomed = [job for job in jobs if self.doomed.get(id(job.future)) == fault] if self.doomed else []
+        for job in doomed:
+            del self.doomed[id(job.future)]
+        if self._dice.random() >= world.chance(fault) and not doomed:
             return False
         for job in jobs:
             world.tally.commits[fault, _script(job)] += 1
@@ -230,13 +268,22 @@ class SimStore(front.Front):
         self._news_dice = process.world.dice("news", process.world.number("news"))
         self._on_their_way: deque[tuple[list[writer.Outcome], list[Event]]] = deque()
         self.undelivered = 0
+        #: Is it known to whoever writes that it is damaged?
+        self.damaged: Callable[[], bool] = lambda: False
         #: Called after each commit that the loop was told of, when no other is under way.
         self.on_rest: Callable[[], None] = lambda: None
         disk.map.drop()  # what the process before had begun and not committed
+        disk.remember()
+
+    def doom(self, waited_for: Any, how: str) -> None:
+        """Do this to the write whose caller waits for that future."""
+        self._writer.doomed[id(waited_for)] = how  # type: ignore[attr-defined]
 
     async def write(self, fn: Any, *, essential: bool = False) -> Any:
         if self._process.dead:
             await never()
+        if self.damaged():
+            self._process.world.trace.errors.append(f"{self._process.name}: a damaged store was written to")
         return await super().write(fn, essential=essential)
 
     def read(self, fn: Callable[[Reader], Any]) -> Any:
@@ -254,6 +301,7 @@ class SimStore(front.Front):
             await asyncio.sleep(0.01)
 
     def _deliver(self, outcomes: list[writer.Outcome], events: list[Event]) -> None:
+        self._disk.tell(events)
         loop = self._process.world.loop
         late_s = 0.0
         if self._news_dice.random() < self._process.world.chance("commit.late_news"):
@@ -273,6 +321,18 @@ class SimStore(front.Front):
         self._settle(outcomes, events)
         if not self.undelivered:
             self.on_rest()
+
+
+def _may_err(job: writer.Job) -> bool:
+    """Is it the taking in of reports, and not of the hub's own words on one that it could not take in?"""
+    if not _script(job).startswith("live.worker.Worker._write"):
+        return False
+    batches = [cell.cell_contents for cell in job.fn.__closure__ or ()]
+    return not any(
+        isinstance(report.outcome, attach.Failed) and report.outcome.failure.reason == "REPORT_REFUSED"
+        for batch in batches
+        for report in getattr(batch, "reports", ())
+    )
 
 
 def _script(job: writer.Job) -> str:

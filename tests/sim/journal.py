@@ -34,6 +34,8 @@ class SimJournal:
         process.at_death.append(self._crash)
         self._open = {one.holding: one for one in record.still_open(record.scan(disk.synced).records)}
         self._broken = False
+        #: The next sync fails.
+        self.fail_next = False
         self._compact()
 
     def still_open(self) -> list[Open]:
@@ -61,7 +63,8 @@ class SimJournal:
                 return
             if self._broken:
                 self._compact()
-            failed = self._disk.full or self._roll("journal.fail")
+            failed = self._disk.full or self.fail_next or self._roll("journal.fail")
+            self.fail_next = False
             self._write(bodies)
             if failed:
                 self._broken = True  # some of it may be there: nobody knows until the rewrite

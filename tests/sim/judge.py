@@ -10,7 +10,7 @@ from hub.store.base import Reader
 from tests.oracle import check, reading
 from tests.oracle.record import History, Rules, Verb
 from tests.sim.disk import open_reader
-from tests.sim.loop import place_of
+from tests.sim.places import place_of
 
 if TYPE_CHECKING:
     from tests.sim.hub_side import HubProcess
@@ -62,7 +62,7 @@ def silent(hub: HubProcess) -> dict[str, str]:
         session = sessions.get(seat.agent)
         heard_at = max(hub.served_at, session.heard_at if session is not None else 0.0, sessions.silence._patient_from)
         held = [task for task, one in seat.holdings.items() if not one.claimed]
-        if held and now - heard_at > allowed_s and hub.disk_is_good():
+        if held and now - heard_at > allowed_s and hub.disk_is_good() and not ctx.gate.degraded:
             found[seat.agent] = f"{seat.agent} was silent for {now - heard_at:.0f} s and still has {held}"
     return found
 
@@ -124,7 +124,7 @@ def left_over(world: World) -> Iterator[str]:
     stored = hub.store.read(lambda reader: reader.meta("paused")) == b"1"
     if hub.ctx.gate.paused != stored or hub.ctx.gate.draining:
         yield f"the gate is paused {hub.ctx.gate.paused}, draining {hub.ctx.gate.draining}, stored is {stored}"
-    expected = 4 + 4 * len(world.machines)
+    expected = 3 + len(hub.supervisor.health()) + 4 * len(world.machines)
     if len(hub.tasks) > expected:
         names = sorted(task.get_name() for task in hub.tasks)
         yield f"the hub has {len(hub.tasks)} tasks, at most {expected} were expected: {names}"
@@ -150,7 +150,11 @@ def history(world: World) -> list[str]:
     disk = world.hub_machine.disk
     assert disk is not None
     reader: Reader = open_reader(disk)
-    events = reading.events_of(reader)
+    disk.remember()
+    events = disk.history
+    kept = reading.events_of(reader)
+    if kept != events[len(events) - len(kept) :]:
+        return ["the log on the disk is not what was committed"]
     ids = {event.subject.removeprefix("tasks/") for event in events if event.type == "task.created"}
     tasks = {id: found for id in sorted(ids) if (found := reader.task(id)) is not None}
     told = History(

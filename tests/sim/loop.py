@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable, Coroutine
-from contextvars import Context, ContextVar
-from typing import Any
+from contextvars import Context, ContextVar, copy_context
+from typing import Any, Protocol
 
 from tests.sim.chance import Dice
+from tests.sim.places import place_of
 
 STEPS_MAX = 200_000
 """Callbacks that may run without time passing: more is a loop that spins."""
@@ -37,13 +38,37 @@ class Owner:
 
     def __init__(self) -> None:
         self.parked: list[asyncio.Handle] = []
-        self.tasks: dict[asyncio.Task[Any], None] = {}
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._looked_at = 0
         self.steps = 0
+
+    def began(self, task: asyncio.Task[Any]) -> None:
+        """It has one more task."""
+        if len(self._tasks) > 2 * self._looked_at + 32:
+            self._tasks = self.tasks
+            self._looked_at = len(self._tasks)
+        self._tasks.append(task)
+
+    @property
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """Those that have not ended, oldest first."""
+        return [task for task in self._tasks if not task.done()]
 
     def interrupted(self, place: str) -> float:
         """A step of it is about to be scheduled by an injection: how late it comes. May kill the process."""
         raise NotImplementedError
 
+
+class Hunter(Protocol):
+    """Whoever looks where tasks wait, to strike there."""
+
+    def waits(self, task: asyncio.Task[Any], owner: Owner, context: Context) -> None:
+        """A task of a process has done a step and waits."""
+        ...
+
+
+Mark = Callable[[], float]
+"""Does what is to be done to a task that is woken now; how late its step comes."""
 
 OWNER: ContextVar[Owner | None] = ContextVar("owner", default=None)
 """The process that a callback belongs to; tasks and timers inherit it."""
@@ -62,6 +87,38 @@ class SimTask(asyncio.Task[Any]):
 _Loop: Any = asyncio.BaseEventLoop
 
 
+class _Handle(asyncio.Handle):
+    """A handle without what is there for debugging: half of a run is callbacks."""
+
+    __slots__ = ()
+
+    def __init__(self, callback: Any, args: Any, loop: Any, context: Context | None) -> None:
+        self._context: Any = copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+
+
+class _Timer(asyncio.TimerHandle):
+    """A timer, the same way."""
+
+    __slots__ = ()
+
+    def __init__(self, when: float, callback: Any, args: Any, loop: Any, context: Context | None) -> None:
+        self._context: Any = copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+        self._when = when
+        self._scheduled = True
+
+
 class VirtualLoop(_Loop):  # type: ignore[misc]
     """The loop."""
 
@@ -74,6 +131,13 @@ class VirtualLoop(_Loop):  # type: ignore[misc]
         self._shuffle = shuffle
         self._interrupt_every = interrupt_every
         self._until_interrupt = self._gap()
+        #: (when, number, timer): compared as tuples, and so not by a method of the timer.
+        self._timers: list[tuple[float, int, _Timer]] = []
+        self._timer_count = 0
+        #: Told of each task of a process that has just begun to wait; None: nobody hunts.
+        self.hunter: Hunter | None = None
+        #: Tasks, by their numbers, that are struck when they are woken.
+        self.marked: dict[int, Mark] = {}
         self.crashes: list[dict[str, Any]] = []
         self.set_task_factory(self._make_task)
         self.set_exception_handler(lambda _loop, context: self.crashes.append(context))
@@ -83,24 +147,34 @@ class VirtualLoop(_Loop):  # type: ignore[misc]
     def time(self) -> float:
         return self._now
 
+    def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
+        timer = _Timer(when, callback, args, self, context)
+        self._timer_count += 1
+        heapq.heappush(self._timers, (when, self._timer_count, timer))
+        return timer
+
+    def call_later(
+        self, delay: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        pass  # it is passed over when its time comes
+
     def _run_once(self) -> None:
-        scheduled, ready = self._scheduled, self._ready
-        while scheduled and scheduled[0]._cancelled:
-            self._timer_cancelled_count -= 1
-            heapq.heappop(scheduled)._scheduled = False
+        timers, ready = self._timers, self._ready
+        while timers and timers[0][2]._cancelled:
+            heapq.heappop(timers)
         if not ready:
-            if not scheduled:
+            if not timers:
                 raise Stuck(f"nothing is left to happen at {self._now:.3f}")
-            if scheduled[0]._when > self._now:
-                self._now = scheduled[0]._when
+            if timers[0][0] > self._now:
+                self._now = timers[0][0]
                 self._idle_steps = 0
-        while scheduled and scheduled[0]._when <= self._now:
-            handle = heapq.heappop(scheduled)
-            handle._scheduled = False
-            if handle._cancelled:
-                self._timer_cancelled_count -= 1
-            else:
-                ready.append(handle)
+        while timers and timers[0][0] <= self._now:
+            timer = heapq.heappop(timers)[2]
+            if not timer._cancelled:
+                ready.append(timer)
         count = len(ready)
         if self._shuffle and count > 1 and self._dice.random() < self._shuffle:
             self._interleave()
@@ -110,15 +184,27 @@ class VirtualLoop(_Loop):  # type: ignore[misc]
         self.steps += count
         for _ in range(count):
             handle = ready.popleft()
-            if handle._cancelled:
-                continue
-            owner = handle._context.get(OWNER)
-            if owner is not None:
-                if owner.frozen:
-                    owner.parked.append(handle)
-                    continue
-                owner.steps += 1
-            handle._run()
+            if not handle._cancelled:
+                self._step(handle)
+
+    def _step(self, handle: Any) -> None:
+        context, callback = handle._context, handle._callback
+        owner = context.get(OWNER)
+        if owner is not None:
+            if owner.frozen:
+                owner.parked.append(handle)
+                return
+            owner.steps += 1
+        try:
+            context.run(callback, *handle._args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.call_exception_handler({"message": f"exception in {callback}", "exception": error, "handle": handle})
+        if self.hunter is not None and owner is not None and not owner.dead:
+            task = getattr(callback, "__self__", None)
+            if task.__class__ is SimTask and not task.done():
+                self.hunter.waits(task, owner, context)
 
     _idle_steps = 0
 
@@ -144,23 +230,30 @@ class VirtualLoop(_Loop):  # type: ignore[misc]
     # Faults at awaits
 
     def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> asyncio.Handle:
-        handle: Any = asyncio.Handle(callback, args, self, context)
+        handle = _Handle(callback, args, self, context)
+        late_s = 0.0
+        if self.marked:
+            mark = self.marked.pop(getattr(getattr(callback, "__self__", None), "number", 0), None)
+            if mark is not None:
+                late_s = mark()
         self._until_interrupt -= 1
         if self._until_interrupt <= 0:
             self._until_interrupt = self._gap()
             owner = handle._context.get(OWNER)
             if owner is not None and not owner.dead and isinstance(getattr(callback, "__self__", None), asyncio.Task):
-                late_s = owner.interrupted(_place(callback))
-                if late_s > 0:
-                    self.call_later(late_s, self._ready.append, handle, context=Context())
-                    return handle  # type: ignore[no-any-return]
-        self._ready.append(handle)
-        return handle  # type: ignore[no-any-return]
+                late_s += owner.interrupted(_place(callback))
+        if late_s > 0:
+            self.call_later(late_s, self._ready.append, handle, context=Context())
+        else:
+            self._ready.append(handle)
+        return handle
 
     def quiet(self) -> None:
         """No more faults."""
         self._interrupt_every = 0.0
         self._until_interrupt = self._gap()
+        self.hunter = None
+        self.marked.clear()
 
     def thaw(self, owner: Owner) -> None:
         """A process goes on: what was to happen meanwhile happens now."""
@@ -195,8 +288,7 @@ class VirtualLoop(_Loop):  # type: ignore[misc]
         task.__init__(coro, loop=self, context=context)  # type: ignore[misc]
         owner = (context.get(OWNER) if context is not None else OWNER.get()) or None
         if owner is not None:
-            owner.tasks[task] = None
-            task.add_done_callback(lambda done: owner.tasks.pop(done, None), context=Context())
+            owner.began(task)
             if owner.dead:  # it died as this task was made
                 task.cancel()
         return task
@@ -206,19 +298,3 @@ def _place(callback: Any) -> str:
     """Where the task that a callback drives waits."""
     task = getattr(callback, "__self__", None)
     return place_of(task) if isinstance(task, asyncio.Task) else str(getattr(callback, "__qualname__", callback))
-
-
-def place_of(task: asyncio.Task[Any]) -> str:
-    """Where a task waits: the innermost line of our own code."""
-    coro: Any = task.get_coro()
-    place: str = coro.__qualname__
-    while coro is not None:
-        frame = getattr(coro, "cr_frame", None) or getattr(coro, "ag_frame", None) or getattr(coro, "gi_frame", None)
-        if frame is None:
-            break
-        file = frame.f_code.co_filename
-        for room in ("/hub/", "/sidecar/", "/kit/"):
-            if room in file:
-                place = f"{room[1:]}{file.rpartition(room)[2]}:{frame.f_lineno}"
-        coro = getattr(coro, "cr_await", None) or getattr(coro, "ag_await", None) or getattr(coro, "gi_yieldfrom", None)
-    return place

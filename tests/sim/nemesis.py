@@ -78,6 +78,14 @@ class Nemesis:
     def _hub_broken(self, dice: Dice) -> str:
         return self._disk(dice, "broken")
 
+    def _hub_damage(self, dice: Dice) -> str:
+        """A record does not check. Some time later a person has restored the store, and starts the hub again."""
+        if (hub := self._hub()) is None or not hub.serving or hub.ctx.gate.degraded:
+            return ""
+        hub.store.found("a record does not check")
+        self._later(self._span(dice), lambda: hub.kill("a person restores its store"))
+        return "hub"
+
     def _disk(self, dice: Dice, what: str) -> str:
         disk = self._world.hub_machine.disk
         setattr(disk, what, True)
@@ -208,6 +216,8 @@ class Nemesis:
         for process in (world.hub, *world.sidecars.values()):
             if process is not None:
                 self._thaw(process)
+        if (hub := self._hub()) is not None and hub.serving and hub.ctx.gate.degraded:
+            hub.kill("a person restores its store")
         world.net.partitioned.clear()
         for wire in list(world.net.wires):
             wire.heal()

@@ -62,16 +62,18 @@ class Way:
         """Put something on the way."""
         self._flying += 1
         self.peak = max(self.peak, self._flying)
-        if self._wire.silent(self._up):
+        if self._wire.silent(self._up) and not self._flight:
             self._held.append(item)
-        else:
-            self._fly(item)
+        else:  # behind what is on its way already: it is held, too, when it lands
+            self._flight.append(item)
+            self._fly()
 
     def heal(self) -> None:
-        """What was held is sent again."""
+        """What was held is sent again, before what was sent later and flies."""
         held, self._held = self._held, []
-        for item in held:
-            self._fly(item)
+        self._flight.extendleft(reversed(held))
+        for _ in held:
+            self._fly()
 
     async def room(self) -> None:
         """Wait while too much is unread."""
@@ -97,11 +99,10 @@ class Way:
         self._arrive(end)
         self._flying += 1
 
-    def _fly(self, item: Any) -> None:
+    def _fly(self) -> None:
         net = self._wire.net
         at = max(self._last_at, net.world.loop.time() + net.latency_s())
         self._last_at = at
-        self._flight.append(item)
         net.world.loop.call_at(at, self._land, context=Context())
 
     def _land(self) -> None:
@@ -202,6 +203,8 @@ class Call:
         self.down = Way(wire, up=False)
         self.ended: End | None = None
         self.task: asyncio.Task[Any] | None = None
+        #: More than one message goes one of the ways; known when a handler has it.
+        self.is_stream = False
         self._stopped = False
         self.down.on_end = self._down_end
         self.up.on_end = self._up_end

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from contextvars import Context
+from contextvars import Context, ContextVar
 from typing import Any
 
 import grpc
@@ -16,6 +16,9 @@ import grpc
 from kit import interceptors
 from tests.sim.net import Call, End
 from tests.sim.process import Process, never
+
+CALL: ContextVar[Call | None] = ContextVar("call", default=None)
+"""The call that a task of the hub serves; what it starts inherits it."""
 
 
 class Aborted(grpc.aio.AbortError):
@@ -64,6 +67,7 @@ class SimContext:
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> None:
         self.end = End(code, details, tuple(trailing_metadata))
+        await asyncio.sleep(0)  # it is sent
         raise Aborted("aborted")
 
     async def abort_with_status(self, status: grpc.Status) -> None:
@@ -94,10 +98,16 @@ class Server:
         for name, handler in handlers.items():
             self._handlers[f"/{service}/{name}"] = handler
 
-    async def wrap(self) -> None:
-        """Put the interceptor around the handlers."""
-        for method, handler in self._handlers.items():
-            self._wrapped[method] = await self._gate.intercept_service(_given(handler), _Details(method))  # type: ignore[arg-type]
+    async def _wrapper(self, method: str) -> Any:
+        """The handler of a method with the interceptor around it."""
+        if method not in self._wrapped:
+            given = self._handlers[method]
+
+            async def continuation(_details: Any) -> Any:
+                return given
+
+            self._wrapped[method] = await self._gate.intercept_service(continuation, _Details(method))  # type: ignore[arg-type]
+        return self._wrapped[method]
 
     def expect(self, call: Call) -> None:
         """A call is on its way: it arrives with its headers."""
@@ -122,8 +132,9 @@ class Server:
         call.task.add_done_callback(lambda task: self.open.pop(task, None), context=Context())
 
     async def _serve(self, call: Call) -> None:
-        handler = self._wrapped.get(call.method)
-        assert handler is not None, call.method
+        handler = await self._wrapper(call.method)
+        CALL.set(call)
+        call.is_stream = handler.request_streaming or handler.response_streaming
         context = SimContext(call, self.process, handler.request_deserializer, handler.response_serializer)
         end = End(grpc.StatusCode.OK)
         try:
@@ -163,10 +174,3 @@ class Server:
         self.listening = False
         for task in list(self.open):
             task.cancel()
-
-
-def _given(handler: Any) -> Any:
-    async def continuation(_details: Any) -> Any:
-        return handler
-
-    return continuation

@@ -102,6 +102,9 @@ class SimHands:
         if roll() < world.chance("hands.fault"):
             reason, attribution, _ = self._dice.choices(FAULTS, [one[2] for one in FAULTS])[0]
             world.fault("hands.fault", self._process.name, reason)
+            if roll() < world.chance("hands.breach"):  # of the contract: the hub does not take such a report in
+                world.fault("hands.breach", self._process.name)
+                reason = "no reason of any kind"
             failure = Failure(reason=reason, message="as the dice said", attribution=attribution)  # type: ignore[arg-type]
             return NotDone(failure=failure, wip_ref=_wip(assignment))
         lies = roll() < world.chance("hands.lie")

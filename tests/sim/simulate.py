@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
+from hub.engine.live import recycle
+from hub.engine.live import session as hub_session
+from sidecar.wire import stream as sidecar_stream
 from tests.sim import chance, judge
 from tests.sim.chance import Mix, Tally
 from tests.sim.clients import Clients
 from tests.sim.loop import Spinning, Stuck
 from tests.sim.nemesis import Nemesis
+from tests.sim.strikes import Strikes
 from tests.sim.trace import Trace, captured
 from tests.sim.world import World
 
@@ -50,16 +56,39 @@ def run(
 ) -> Verdict:
     """One seed; `patches` breaks the product first, `main` is another course than that of all runs."""
     began = time.perf_counter()
-    trace = Trace(keep=keep, tell=tell)
+    collects = gc.isenabled()
+    gc.disable()  # what a run leaves is collected at its end, all at once
+    try:
+        verdict = _run(seed, mix, Trace(keep=keep, tell=tell), patches, main or _main)
+    finally:
+        if collects:
+            gc.enable()
+        gc.collect(1)
+    verdict.seconds = time.perf_counter() - began
+    return verdict
+
+
+def _run(
+    seed: int,
+    mix: Mix | None,
+    trace: Trace,
+    patches: Callable[[ExitStack], Any] | None,
+    main: Callable[[World, list[str]], Coroutine[Any, Any, None]],
+) -> Verdict:
     with ExitStack() as stack:
         stack.enter_context(captured(trace))
         if patches is not None:
             patches(stack)
-        world = World(mix or chance.mix(seed), trace)
+        mix = mix or chance.mix(seed)
+        stack.enter_context(mock.patch.object(hub_session, "REPORTS_MAX", mix.queue))
+        stack.enter_context(mock.patch.object(sidecar_stream, "INBOUND_COUNT_MAX", mix.queue))
+        stack.enter_context(mock.patch.object(recycle, "BEGIN_AT", 4))
+        stack.enter_context(mock.patch.object(recycle, "AGAIN_S", 600.0 * mix.scale))
+        world = World(mix, trace)
         problems: list[str] = []
         asyncio.set_event_loop(world.loop)
         try:
-            world.loop.run_until_complete((main or _main)(world, problems))
+            world.loop.run_until_complete(main(world, problems))
         except (Spinning, Stuck) as error:
             problems.append(f"{type(error).__name__}: {error}")
         except AssertionError as error:
@@ -67,7 +96,7 @@ def run(
         problems = trace.errors + [_told(one) for one in world.loop.crashes] + problems
         hours = world.loop.time() / 3600.0
         _bury(world)
-        verdict = Verdict(
+        return Verdict(
             seed=seed,
             problems=problems,
             digest=trace.digest,
@@ -79,8 +108,6 @@ def run(
             memory_checks=world.memory_checks,
             lines=trace.lines,
         )
-    verdict.seconds = time.perf_counter() - began
-    return verdict
 
 
 async def _main(world: World, problems: list[str]) -> None:
@@ -91,6 +118,7 @@ async def _main(world: World, problems: list[str]) -> None:
     clients, nemesis = Clients(world), Nemesis(world)
     clients.start()
     nemesis.start()
+    Strikes(world).start()
     world.run_beside(_watch_silence(world))
     await asyncio.sleep(world.mix.chaos_s)
     world.trace.note("world", "HEALED")
@@ -152,7 +180,7 @@ async def _idle(world: World) -> list[str]:
     for_s = judge.IDLE_S * scale
     await asyncio.sleep(for_s)
     found = []
-    if disk.commits != commits and scale * judge.IDLE_S < 500.0:
+    if disk.commits != commits and not world.mix.keep_s and scale * judge.IDLE_S < 500.0:
         found.append(f"an idle hub wrote {disk.commits - commits} times in {for_s:g} s")
     beats = for_s / (9.0 * scale) * len(world.machines) + 20
     if world.loop.steps - steps > beats * judge.STEPS_PER_BEAT:

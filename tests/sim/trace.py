@@ -27,6 +27,8 @@ EXPECTED = frozenset(
         "holding.abandoned",
         "runner.crashed",
         "sidecar.unavailable",
+        "store.degraded",
+        "outcome.invalid",
     }
 )
 
@@ -80,6 +82,10 @@ class Trace:
         if what in EXPECTED:
             return
         if what in ("loop.failed", "report.refused") and isinstance(error, errors.Exhausted | errors.Unavailable):
+            return
+        if what == "report.refused" and type(error).__name__ == "Planned":
+            return
+        if isinstance(error, errors.IllegalState) and error.reason == "STORE_DEGRADED":
             return
         self.errors.append(f"{self.now():.3f} {name} logged {what}: {error!r} {fields}")
 

@@ -6,6 +6,7 @@ A name that is gone makes its twin fail to begin, so that none of them turns int
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Final, NamedTuple
@@ -18,6 +19,7 @@ from hub.core.task import HELD, Attribution
 from hub.engine.live import dispatch as dispatching
 from hub.engine.live import fleet, session, silence, waiting
 from hub.engine.script import attaching, lifecycle, requests, work
+from hub.store.care import guard
 from kit import errors
 from sidecar.wire import conversation, stream
 from tests.sim import disk as disks
@@ -155,10 +157,26 @@ def _cancel_is_lost(stack: ExitStack) -> None:
     _patch(stack, conversation.Conversation, "run", talk)
 
 
+def _a_failed_submit_keeps_its_slot(stack: ExitStack) -> None:
+    """Only a fault at that very await shows it: the store refuses the write, or the caller goes while it waits."""
+    real = dispatching.Dispatcher.release
+
+    def release(self: Any, agent: str) -> None:
+        if sys.exc_info()[0] is None:
+            real(self, agent)
+
+    _patch(stack, dispatching.Dispatcher, "release", release)
+
+
+def _damage_is_written_on(stack: ExitStack) -> None:
+    """A store that is known to be damaged goes on taking writes."""
+    _patch(stack, guard.Guarded, "write", lambda self, fn, essential=False: self.inner.write(fn, essential=essential))
+
+
 TWINS: Final[dict[str, Twin]] = {
     "fence_off": Twin(_fence_off, ""),
     "ack_before_commit": Twin(_ack_before_commit, "report:"),
-    "readoption_off": Twin(_readoption_off, "was begun"),
+    "readoption_off": Twin(_readoption_off, "was begun", start=20),
     "dispatch_loop_off": Twin(_dispatch_loop_off, "long after the healing"),
     "lease_never_passes": Twin(_lease_never_passes, "was silent for"),
     "request_ids_off": Twin(_request_ids_off, "submit: request"),
@@ -166,8 +184,10 @@ TWINS: Final[dict[str, Twin]] = {
     "charges_everybody": Twin(_charges_everybody, "attempts:"),
     "a_seat_leaks": Twin(_a_seat_leaks, "the seat of", seeds=150),
     "the_hint_forgets": Twin(_the_hint_forgets, "the hint of what waits"),
-    "retry_waits_for_ever": Twin(_retry_waits_for_ever, "is still PENDING"),
+    "retry_waits_for_ever": Twin(_retry_waits_for_ever, "is still PENDING", start=80),
     "duplicates_are_applied": Twin(_duplicates_are_applied, "fence:"),
     "no_patience": Twin(_no_patience, "was begun", seeds=300, start=100),
     "cancel_is_lost": Twin(_cancel_is_lost, "long after its death"),
+    "a_failed_submit_keeps_its_slot": Twin(_a_failed_submit_keeps_its_slot, "are still reserved"),
+    "damage_is_written_on": Twin(_damage_is_written_on, "a damaged store was written to"),
 }

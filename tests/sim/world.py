@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from hub.core.agent import Agent
 from hub.core.repo import Repo
 from hub.core.task import Check
+from hub.core.token import Scope
+from hub.engine.script import tokens
 from hub.store.txn import OrderedTxn
 from tests.oracle.record import Verb
 from tests.sim import chance
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from tests.sim.sidecar_side import SidecarProcess
 
 REPO = "app"
+
+SECRET = "act_" + "c" * 43
+"""Of the clients' token."""
 
 
 @dataclass(slots=True, eq=False)
@@ -169,6 +174,8 @@ class World:
         for name in self.machines:
             txn.agents.put(Agent(id=name, created_at=1.0))
         txn.repos.put(Repo(id=REPO, url="/srv/app.git", checks=(Check(id="lint", run="make lint"),)))
+        txn.tokens.put(tokens.new("0" * 20, SECRET, Scope.ADMIN, 1.0, display_name="clients"))
         txn.append(1.0, "repo.created", f"repos/{REPO}")
         txn.seal()
         disk.map.settle()
+        disk.remember()

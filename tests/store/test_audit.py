@@ -214,6 +214,32 @@ async def test_a_damaged_meta_page_is_found(tmp_path: Path, field: str):
         assert caught.value.reason == "STORE_CORRUPT"
 
 
+COUNTS = {"branches": 8, "leaves": 16, "overflows": 24, "entries": 32}
+
+
+@pytest.mark.parametrize("count", COUNTS)
+async def test_a_store_at_work_is_compared_with_what_its_newest_commit_counts(tmp_path: Path, count: str):
+    store = await make(tmp_path / "store")
+    try:
+        file = tmp_path / "store" / "data.mdb"
+        newest = pages.head(file)
+        at = (newest.txn & 1) * newest.page_size + META + 48 + COUNTS[count]
+        with file.open("r+b") as opened:
+            opened.seek(at)
+            opened.write(struct.pack("<Q", getattr(newest.main, count) + 1))
+        (problem,) = (await errand.run("check", str(tmp_path / "store"))).problems
+        assert "the tree has" in problem and "the commit says" in problem
+    finally:
+        await store.close()
+
+
+async def test_a_commit_whose_meta_page_is_gone_already_is_looked_for_no_longer(tmp_path: Path):
+    path = await made(tmp_path / "store")
+    newest = pages.head(path / "data.mdb")
+    assert pages.check_at(path / "data.mdb", newest.txn)
+    assert not pages.check_at(path / "data.mdb", newest.txn - 2)
+
+
 async def test_a_page_that_is_used_twice_or_is_free_too_is_found(tmp_path: Path):
     path = await made(tmp_path / "store")
     file = path / "data.mdb"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,9 @@ import pytest
 
 from hub.core import backup as rules
 from hub.core.backup import Backup, Trigger
+from hub.store import lmdb
 from hub.store.care import backups as backups_module
-from hub.store.care import errand
+from hub.store.care import errand, pages
 from hub.store.care.backups import Backups
 from kit import errors, ids
 from tests.store.build import NOW, filed, task, task_id
@@ -65,6 +67,42 @@ async def test_a_backup_of_a_damaged_store_is_refused_and_leaves_nothing(tmp_pat
     with pytest.raises(errors.DataLoss):
         await backups.make(ID, NOW, Trigger.SCHEDULE)
     assert list((tmp_path / "backups").iterdir()) == []
+
+
+async def test_a_tree_that_cannot_be_followed_is_damage_and_not_a_bad_day(tmp_path: Path):
+    """The copy itself fails then: LMDB looks for a page that there is not."""
+    await (await make(tmp_path / "store")).close()
+    file = tmp_path / "store" / "data.mdb"
+    newest = pages.head(file)
+    with file.open("r+b") as opened:
+        opened.seek(newest.main.root * newest.page_size + 16)
+        (first,) = struct.unpack("<H", opened.read(2))
+        opened.seek(newest.main.root * newest.page_size + first)
+        opened.write(struct.pack("<HHH", 0xFFFF, 0xFFFF, 0))
+    with pytest.raises(errors.DataLoss) as caught:
+        await Backups(tmp_path / "backups", tmp_path / "store").make(ID, NOW, Trigger.SCHEDULE)
+    assert caught.value.reason == "STORE_CORRUPT"
+    assert list((tmp_path / "backups").iterdir()) == []
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+async def test_what_the_copy_fails_of_is_decided_by_the_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: bool
+):
+    await (await make(tmp_path / "store")).close()
+    file = tmp_path / "store" / "data.mdb"
+    if damaged:
+        newest = pages.head(file)
+        with file.open("r+b") as opened:
+            opened.seek(newest.main.root * newest.page_size)
+            opened.write(bytes(8))
+
+    def fail(_source: Path, _target: Path) -> None:
+        raise OSError(5, "MDB_PROBLEM: Unexpected problem - txn should abort")
+
+    monkeypatch.setattr(lmdb, "copy_file", fail)
+    report = errand.copy(tmp_path / "store", tmp_path / "copy.mdb")
+    assert (bool(report.problems), bool(report.failure)) == (damaged, not damaged)
 
 
 async def test_a_backup_whose_copy_is_damaged_on_the_way_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

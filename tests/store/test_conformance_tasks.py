@@ -5,12 +5,13 @@ from __future__ import annotations
 # Scripts here are lambdas that bind loop variables and put many records: mypy infers neither.
 # mypy: disable-error-code="misc,func-returns-value"
 import itertools
+from collections.abc import Callable
 
 import pytest
 from msgspec.structs import replace
 
 from hub.core.task import Attempt, Lane, Requirement, State
-from hub.store.base import Store
+from hub.store.base import Store, Txn
 from kit import errors
 from tests.store.build import NOW, changed, filed, spec, task, task_id
 
@@ -215,6 +216,55 @@ async def test_equal_requirements_share_a_class_and_numbers_have_no_gap(store: S
     assert store.read(lambda r: (r.task_class(2), r.task_class(3), r.task_class(0))) == ((2, two), None, None)
     assert await store.write(lambda txn: txn.class_for(Requirement())) == 3
     assert store.read(lambda r: r.task_class(3)) == (3, Requirement())
+
+
+async def test_the_number_of_a_class_that_no_task_has_goes_to_another_requirement(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub.store.txn.CLASS_COUNT_MAX", 3)
+    wants = [Requirement(agent=str(n)) for n in range(9)]
+
+    def take(n: int) -> Callable[[Txn], int]:
+        return lambda txn: txn.class_for(wants[n])
+
+    await store.write(lambda txn: [txn.class_for(one) for one in wants[:3]])
+    assert store.read(lambda r: r.task_class(2)) == (2, wants[1])
+    assert await store.write(lambda txn: txn.free_classes([1, 2, 3])) == 0, "nobody watched"
+    with pytest.raises(errors.Exhausted):
+        await store.write(take(3))
+    await store.write(lambda txn: txn.watch_classes())
+    assert await store.write(take(0)) == 1
+    assert await store.write(lambda txn: txn.free_classes([1, 2])) == 1, "the first was asked for meanwhile"
+    position = store.read(lambda r: r.position())
+
+    def fail(txn: Txn) -> None:
+        assert txn.class_for(wants[3]) == 2
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await store.write(fail)
+    assert store.read(lambda r: r.task_class(2)) == (2, wants[1])
+    assert await store.write(take(3)) == 2, "it was given back by the function that failed"
+    assert store.read(lambda r: (r.task_class(2), r.class_of(wants[1]), r.class_of(wants[3]))) == (
+        (2, wants[3]), None, 2,
+    )  # fmt: skip
+    assert store.read(lambda r: r.classes()) == [(1, wants[0]), (2, wants[3]), (3, wants[2])]
+    with pytest.raises(errors.Exhausted) as caught:
+        await store.write(take(1))
+    assert caught.value.reason == "CLASSES_FULL"
+    assert store.read(lambda r: r.position()) == position
+
+
+async def test_a_class_that_was_freed_and_is_asked_for_again_stays(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub.store.txn.CLASS_COUNT_MAX", 1)
+    await store.write(lambda txn: txn.class_for(Requirement()))
+    await store.write(lambda txn: txn.watch_classes())
+    assert await store.write(lambda txn: txn.free_classes([1])) == 1
+    assert await store.write(lambda txn: txn.class_for(Requirement())) == 1
+    with pytest.raises(errors.Exhausted):
+        await store.write(lambda txn: txn.class_for(Requirement(agent="a")))
 
 
 async def test_classes_have_a_bound(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

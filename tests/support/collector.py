@@ -13,6 +13,7 @@ from concurrent import futures
 import grpc
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from opentelemetry.proto.trace.v1 import trace_pb2
 
 Push = metrics_service_pb2.ExportMetricsServiceRequest
 
@@ -25,10 +26,15 @@ class SpanReceiver(trace_service_pb2_grpc.TraceServiceServicer):
 
     def __init__(self):
         self.spans: queue.Queue = queue.Queue()
+        #: All so far: which program (service.name/service.instance.id) told which span.
+        self.told: list[tuple[str, trace_pb2.Span]] = []
 
     def Export(self, request, context):  # noqa: N802
-        for span in request.resource_spans[0].scope_spans[0].spans:
-            self.spans.put(span)
+        for resource in request.resource_spans:
+            who = {one.key: one.value.string_value for one in resource.resource.attributes}
+            for span in (span for scope in resource.scope_spans for span in scope.spans):
+                self.told.append((f"{who['service.name']}/{who['service.instance.id']}", span))
+                self.spans.put(span)
         return trace_service_pb2.ExportTraceServiceResponse()
 
     async def next(self):
@@ -112,6 +118,28 @@ def silent():
     """A collector that takes everything in and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def refusing():
+    """A collector that takes nothing, and says so."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_error(400)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as web:
+        thread = threading.Thread(target=web.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{web.server_port}"
+        finally:
+            web.shutdown()
+            thread.join(PATIENCE_S)
 
 
 def gone():

@@ -66,7 +66,7 @@ class _Bound:
     def __getattr__(self, method: str) -> Any:
         call = getattr(self._stub, method)
         return lambda request=None, **options: call(
-            *([] if request is None else [request]), metadata=self._metadata, **{"timeout": PATIENCE_S, **options}
+            *([] if request is None else [request]), **{"timeout": PATIENCE_S, "metadata": self._metadata, **options}
         )
 
 

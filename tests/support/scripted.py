@@ -119,7 +119,8 @@ async def attached(
     made = Scripted(stub.Attach(wait_for_ready=True))
     test = agent_pb2.SelfTest(passed=True)
     test.end_time.GetCurrentTime()
-    said = attach_pb2.Hello(agent=f"agents/{agent}", offer=offered, self_test=test, version="scripted", **hello)
+    hello.setdefault("version", "scripted")
+    said = attach_pb2.Hello(agent=f"agents/{agent}", offer=offered, self_test=test, **hello)
     async with asyncio.TaskGroup() as group:
         reader = group.create_task(made.read())
         try:

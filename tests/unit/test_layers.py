@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 ROOMS = ("kit", "hub", "sidecar", "cli", "dashboard")
 NODES = ("hub", "sidecar", "cli", "dashboard")
 
-KIT_PURE = tuple(f"kit.{name}" for name in ("clock", "ids", "backoff", "ledger", "errors"))
+KIT_PURE = tuple(f"kit.{name}" for name in ("clock", "ids", "backoff", "ledger", "errors", "tracing", "version"))
 GEN = ("agentcom", "buf", "google")
 # The core takes the time and the dice as arguments, and does nothing that lasts.
 CORE_NEVER = (
@@ -32,6 +32,13 @@ ALLOWED: list[tuple[str, tuple[str, ...]]] = [
     ("hub/engine/live", ("hub.engine.live", "hub.engine.script", "hub.store.base", "hub.core", "kit", "msgspec")),
     ("hub/engine", ("hub.engine", "hub.store.base", "hub.core", "kit", "msgspec")),
     ("hub/rpc", ("hub.rpc", "hub.engine", "hub.core", "kit", "grpc", *GEN)),
+    (
+        "hub/notify",
+        (
+            *("hub.notify", "hub.engine.notify", "hub.core", "hub.data", "kit", "msgspec"),
+            *("httpcore2", "aiosmtplib", "cryptography"),
+        ),
+    ),
     ("hub/llm", ("hub.llm", "hub.core", "kit", "msgspec", "anthropic", "openai", "httpx", "httpx2")),
     ("hub", ("hub", "kit", "grpc", "msgspec", "uvloop", "yaml", *GEN)),
     ("sidecar/core", ("sidecar.core", "msgspec", *KIT_PURE)),

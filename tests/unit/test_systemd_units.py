@@ -54,6 +54,13 @@ def test_the_unit_for_other_tools_says_what_the_one_of_agent_add_says():
     assert rules(ours) == rules(theirs)
 
 
+@pytest.mark.parametrize("name", ["hub", "dashboard"])
+def test_a_built_file_may_unpack_itself_where_everything_else_is_read_only(name: str):
+    text = (UNITS / f"agentcom-{name}.service").read_text()
+    assert "ProtectSystem=strict" in text
+    assert f"CacheDirectory=agentcom/{name}\n" in text
+
+
 def test_what_no_start_can_mend_is_not_started_again():
     codes = f"RestartPreventExitStatus={sidecar_main.EXIT_USAGE} {sidecar_main.EXIT_REFUSED}"
     assert codes in (UNITS / "agentcom-sidecar@.service").read_text()

@@ -6,6 +6,7 @@ The agent: an identity with capabilities, a token and at most one live session."
 from agentcom.v1 import task_pb2 as _task_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -284,6 +285,8 @@ class Agent(_message.Message):
     FAILED_COUNT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     SESSION_FIELD_NUMBER: _builtins.int
+    VERSION_WARNING_FIELD_NUMBER: _builtins.int
+    CLOCK_OFFSET_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Output only. "agents/{agent}"."""
     display_name: _builtins.str
@@ -306,6 +309,8 @@ class Agent(_message.Message):
     """Output only. Changes with every durable write."""
     session: _builtins.str
     """Output only. The live session: "agents/{agent}/sessions/{session}"; empty: none."""
+    version_warning: _builtins.str
+    """Output only. One sentence when its sidecar and the hub are not of the same minor: it works still, or it is refused. Empty: they are, or one is not known."""
     @_builtins.property
     def offer(self) -> Global___Offer:
         """Output only. What it offered last."""
@@ -342,6 +347,10 @@ class Agent(_message.Message):
     def last_seen_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. Last word from it; absent: none yet."""
 
+    @_builtins.property
+    def clock_offset(self) -> _duration_pb2.Duration:
+        """Output only. How far its clock is ahead of the hub's, as of its last word (negative: behind); absent: it did not say."""
+
     def __init__(
         self,
         *,
@@ -365,10 +374,12 @@ class Agent(_message.Message):
         failed_count: _builtins.int = ...,
         etag: _builtins.str = ...,
         session: _builtins.str = ...,
+        version_warning: _builtins.str = ...,
+        clock_offset: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "isolate_until_time", b"isolate_until_time", "last_seen_time", b"last_seen_time", "load", b"load", "offer", b"offer", "self_test", b"self_test", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clock_offset", b"clock_offset", "create_time", b"create_time", "isolate_until_time", b"isolate_until_time", "last_seen_time", b"last_seen_time", "load", b"load", "offer", b"offer", "self_test", b"self_test", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_count", b"completed_count", "create_time", b"create_time", "display_name", b"display_name", "draining", b"draining", "etag", b"etag", "failed_count", b"failed_count", "holdings", b"holdings", "host", b"host", "isolate_until_time", b"isolate_until_time", "last_seen_time", b"last_seen_time", "load", b"load", "name", b"name", "offer", b"offer", "progress", b"progress", "self_test", b"self_test", "session", b"session", "state", b"state", "state_reason", b"state_reason", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock_offset", b"clock_offset", "completed_count", b"completed_count", "create_time", b"create_time", "display_name", b"display_name", "draining", b"draining", "etag", b"etag", "failed_count", b"failed_count", "holdings", b"holdings", "host", b"host", "isolate_until_time", b"isolate_until_time", "last_seen_time", b"last_seen_time", "load", b"load", "name", b"name", "offer", b"offer", "progress", b"progress", "self_test", b"self_test", "session", b"session", "state", b"state", "state_reason", b"state_reason", "update_time", b"update_time", "version", b"version", "version_warning", b"version_warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

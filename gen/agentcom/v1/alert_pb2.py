@@ -22,18 +22,38 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61gentcom/v1/alert.proto\x12\x0b\x61gentcom.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe8\x01\n\x05\x41lert\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x08severity\x18\x02 \x01(\x0e\x32\x1b.agentcom.v1.Alert.Severity\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x04 \x01(\t\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Q\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x14\n\x10SEVERITY_WARNING\x10\x01\x12\x15\n\x11SEVERITY_CRITICAL\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61gentcom/v1/alert.proto\x12\x0b\x61gentcom.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8f\x03\n\x05\x41lert\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x08severity\x18\x02 \x01(\x0e\x32\x1b.agentcom.v1.Alert.Severity\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x04 \x01(\t\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04rule\x18\x06 \x01(\t\x12\x0f\n\x07subject\x18\x07 \x01(\t\x12\r\n\x05value\x18\x08 \x01(\x01\x12\x11\n\tthreshold\x18\t \x01(\x01\x12\x0c\n\x04unit\x18\n \x01(\t\x12\"\n\x03\x61\x63k\x18\x0b \x01(\x0b\x32\x15.agentcom.v1.AlertAck\x12$\n\x04mute\x18\x0c \x01(\x0b\x32\x16.agentcom.v1.AlertMute\x12\x0c\n\x04told\x18\r \x01(\x08\"Q\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x14\n\x10SEVERITY_WARNING\x10\x01\x12\x15\n\x11SEVERITY_CRITICAL\x10\x02\"\\\n\x08\x41lertAck\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04note\x18\x03 \x01(\t\"\xa0\x01\n\tAlertMute\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\x8c\x06\n\tAlertRule\x12;\n\x04name\x18\x01 \x01(\tB-\xbaH*r(\x18P2$^(alertRules/[a-z][a-z0-9-]{0,62})?$\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\x12\x11\n\tthreshold\x18\x05 \x01(\x01\x12@\n\rhold_duration\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xf5$2\x00\x12\x45\n\x11\x63ooldown_duration\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\xbaH\x0c\xaa\x01\t\"\x05\x08\x80\x9a\x9e\x01\x32\x00\x12\x37\n\x08severity\x18\x08 \x01(\x0e\x32\x1b.agentcom.v1.Alert.SeverityB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\r\n\x05\x62\x65low\x18\t \x01(\x08\x12\x15\n\rthreshold_min\x18\n \x01(\x01\x12\x15\n\rthreshold_max\x18\x0b \x01(\x01\x12\x31\n\x08\x64\x65\x66\x61ults\x18\x0c \x01(\x0b\x32\x1f.agentcom.v1.AlertRule.Defaults\x12$\n\x04mute\x18\r \x01(\x0b\x32\x16.agentcom.v1.AlertMute\x12/\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\x04\x65tag\x18\x0f \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x13\n\x0b\x61lert_count\x18\x10 \x01(\x05\x1a\xc5\x01\n\x08\x44\x65\x66\x61ults\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08\x12\x11\n\tthreshold\x18\x02 \x01(\x01\x12\x30\n\rhold_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11\x63ooldown_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\x08severity\x18\x05 \x01(\x0e\x32\x1b.agentcom.v1.Alert.Severityb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'agentcom.v1.alert_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ALERT']._serialized_start=74
-  _globals['_ALERT']._serialized_end=306
-  _globals['_ALERT_SEVERITY']._serialized_start=225
-  _globals['_ALERT_SEVERITY']._serialized_end=306
+  _globals['_ALERTRULE'].fields_by_name['name']._loaded_options = None
+  _globals['_ALERTRULE'].fields_by_name['name']._serialized_options = b'\272H*r(\030P2$^(alertRules/[a-z][a-z0-9-]{0,62})?$'
+  _globals['_ALERTRULE'].fields_by_name['hold_duration']._loaded_options = None
+  _globals['_ALERTRULE'].fields_by_name['hold_duration']._serialized_options = b'\272H\013\252\001\010\"\004\010\200\365$2\000'
+  _globals['_ALERTRULE'].fields_by_name['cooldown_duration']._loaded_options = None
+  _globals['_ALERTRULE'].fields_by_name['cooldown_duration']._serialized_options = b'\272H\014\252\001\t\"\005\010\200\232\236\0012\000'
+  _globals['_ALERTRULE'].fields_by_name['severity']._loaded_options = None
+  _globals['_ALERTRULE'].fields_by_name['severity']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_ALERTRULE'].fields_by_name['etag']._loaded_options = None
+  _globals['_ALERTRULE'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_ALERT']._serialized_start=135
+  _globals['_ALERT']._serialized_end=534
+  _globals['_ALERT_SEVERITY']._serialized_start=453
+  _globals['_ALERT_SEVERITY']._serialized_end=534
+  _globals['_ALERTACK']._serialized_start=536
+  _globals['_ALERTACK']._serialized_end=628
+  _globals['_ALERTMUTE']._serialized_start=631
+  _globals['_ALERTMUTE']._serialized_end=791
+  _globals['_ALERTRULE']._serialized_start=794
+  _globals['_ALERTRULE']._serialized_end=1574
+  _globals['_ALERTRULE_DEFAULTS']._serialized_start=1377
+  _globals['_ALERTRULE_DEFAULTS']._serialized_end=1574
 # @@protoc_insertion_point(module_scope)

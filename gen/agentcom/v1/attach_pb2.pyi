@@ -220,12 +220,13 @@ class Hello(_message.Message):
     SELF_TEST_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     """Required. "agents/{agent}". With an agent's token it must be that agent."""
     session: _builtins.str
     """The session to resume; empty: a new one."""
     version: _builtins.str
-    """Version of the sidecar."""
+    """Version of the sidecar. More than one minor apart from the hub's it is refused with FAILED_PRECONDITION, reason VERSION_SKEW."""
     host: _builtins.str
     """Host it runs on."""
     draining: _builtins.bool
@@ -246,6 +247,10 @@ class Hello(_message.Message):
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Optional parts of the protocol that it knows."""
 
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """What the sidecar's clock shows; absent: an older sidecar. The hub only compares it with its own."""
+
     def __init__(
         self,
         *,
@@ -258,10 +263,11 @@ class Hello(_message.Message):
         self_test: _agent_pb2.SelfTest | None = ...,
         features: _abc.Iterable[_builtins.str] | None = ...,
         draining: _builtins.bool = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["offer", b"offer", "self_test", b"self_test"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["offer", b"offer", "self_test", b"self_test", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "draining", b"draining", "features", b"features", "holdings", b"holdings", "host", b"host", "offer", b"offer", "self_test", b"self_test", "session", b"session", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "draining", b"draining", "features", b"features", "holdings", b"holdings", "host", b"host", "offer", b"offer", "self_test", b"self_test", "session", b"session", "time", b"time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -278,6 +284,7 @@ class Heartbeat(_message.Message):
     LOAD_FIELD_NUMBER: _builtins.int
     SELF_TEST_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
     draining: _builtins.bool
     """The sidecar is ready for no new work."""
     @_builtins.property
@@ -296,6 +303,10 @@ class Heartbeat(_message.Message):
     def self_test(self) -> _agent_pb2.SelfTest:
         """Set when there is a newer one than the hub has."""
 
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """What the sidecar's clock shows; absent: an older sidecar."""
+
     def __init__(
         self,
         *,
@@ -304,10 +315,11 @@ class Heartbeat(_message.Message):
         load: _agent_pb2.Load | None = ...,
         self_test: _agent_pb2.SelfTest | None = ...,
         draining: _builtins.bool = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["load", b"load", "self_test", b"self_test"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["load", b"load", "self_test", b"self_test", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "holdings", b"holdings", "load", b"load", "progress", b"progress", "self_test", b"self_test"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "holdings", b"holdings", "load", b"load", "progress", b"progress", "self_test", b"self_test", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

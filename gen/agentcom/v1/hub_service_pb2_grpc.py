@@ -45,6 +45,11 @@ class HubServiceStub:
                 request_serializer=agentcom_dot_v1_dot_hub__service__pb2.GetStatsRequest.SerializeToString,
                 response_deserializer=agentcom_dot_v1_dot_hub__service__pb2.GetStatsResponse.FromString,
                 _registered_method=True)
+        self.GetHistory = channel.unary_unary(
+                '/agentcom.v1.HubService/GetHistory',
+                request_serializer=agentcom_dot_v1_dot_hub__service__pb2.GetHistoryRequest.SerializeToString,
+                response_deserializer=agentcom_dot_v1_dot_hub__service__pb2.GetHistoryResponse.FromString,
+                _registered_method=True)
         self.PauseHub = channel.unary_unary(
                 '/agentcom.v1.HubService/PauseHub',
                 request_serializer=agentcom_dot_v1_dot_hub__service__pb2.PauseHubRequest.SerializeToString,
@@ -94,6 +99,36 @@ class HubServiceStub:
                 '/agentcom.v1.HubService/ListAlerts',
                 request_serializer=agentcom_dot_v1_dot_hub__service__pb2.ListAlertsRequest.SerializeToString,
                 response_deserializer=agentcom_dot_v1_dot_hub__service__pb2.ListAlertsResponse.FromString,
+                _registered_method=True)
+        self.AckAlert = channel.unary_unary(
+                '/agentcom.v1.HubService/AckAlert',
+                request_serializer=agentcom_dot_v1_dot_hub__service__pb2.AckAlertRequest.SerializeToString,
+                response_deserializer=agentcom_dot_v1_dot_hub__service__pb2.AckAlertResponse.FromString,
+                _registered_method=True)
+        self.MuteAlert = channel.unary_unary(
+                '/agentcom.v1.HubService/MuteAlert',
+                request_serializer=agentcom_dot_v1_dot_hub__service__pb2.MuteAlertRequest.SerializeToString,
+                response_deserializer=agentcom_dot_v1_dot_hub__service__pb2.MuteAlertResponse.FromString,
+                _registered_method=True)
+        self.UnmuteAlert = channel.unary_unary(
+                '/agentcom.v1.HubService/UnmuteAlert',
+                request_serializer=agentcom_dot_v1_dot_hub__service__pb2.UnmuteAlertRequest.SerializeToString,
+                response_deserializer=agentcom_dot_v1_dot_hub__service__pb2.UnmuteAlertResponse.FromString,
+                _registered_method=True)
+        self.ListAlertRules = channel.unary_unary(
+                '/agentcom.v1.HubService/ListAlertRules',
+                request_serializer=agentcom_dot_v1_dot_hub__service__pb2.ListAlertRulesRequest.SerializeToString,
+                response_deserializer=agentcom_dot_v1_dot_hub__service__pb2.ListAlertRulesResponse.FromString,
+                _registered_method=True)
+        self.UpdateAlertRule = channel.unary_unary(
+                '/agentcom.v1.HubService/UpdateAlertRule',
+                request_serializer=agentcom_dot_v1_dot_hub__service__pb2.UpdateAlertRuleRequest.SerializeToString,
+                response_deserializer=agentcom_dot_v1_dot_hub__service__pb2.UpdateAlertRuleResponse.FromString,
+                _registered_method=True)
+        self.ResetAlertRule = channel.unary_unary(
+                '/agentcom.v1.HubService/ResetAlertRule',
+                request_serializer=agentcom_dot_v1_dot_hub__service__pb2.ResetAlertRuleRequest.SerializeToString,
+                response_deserializer=agentcom_dot_v1_dot_hub__service__pb2.ResetAlertRuleResponse.FromString,
                 _registered_method=True)
         self.CreateBackup = channel.unary_unary(
                 '/agentcom.v1.HubService/CreateBackup',
@@ -145,6 +180,13 @@ class HubServiceServicer:
 
     def GetStats(self, request, context):
         """Its figures.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetHistory(self, request, context):
+        """How its figures went on, by the minute or by the hour.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -220,6 +262,48 @@ class HubServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AckAlert(self, request, context):
+        """Says that somebody has seen an alert and looks after it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MuteAlert(self, request, context):
+        """Tells nobody of an alert, or of all alerts of a rule, for a time. Takes the place of a mute of the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnmuteAlert(self, request, context):
+        """Ends a mute before its time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAlertRules(self, request, context):
+        """All rules by which alerts are raised.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateAlertRule(self, request, context):
+        """Changes enabled, threshold, hold_duration, cooldown_duration or severity of a rule; in force at once, and kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResetAlertRule(self, request, context):
+        """Gives a rule its defaults back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateBackup(self, request, context):
         """Copies the store while the hub works, and reads the copy through. Returns when that is done.
         """
@@ -282,6 +366,11 @@ def add_HubServiceServicer_to_server(servicer, server):
                     request_deserializer=agentcom_dot_v1_dot_hub__service__pb2.GetStatsRequest.FromString,
                     response_serializer=agentcom_dot_v1_dot_hub__service__pb2.GetStatsResponse.SerializeToString,
             ),
+            'GetHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetHistory,
+                    request_deserializer=agentcom_dot_v1_dot_hub__service__pb2.GetHistoryRequest.FromString,
+                    response_serializer=agentcom_dot_v1_dot_hub__service__pb2.GetHistoryResponse.SerializeToString,
+            ),
             'PauseHub': grpc.unary_unary_rpc_method_handler(
                     servicer.PauseHub,
                     request_deserializer=agentcom_dot_v1_dot_hub__service__pb2.PauseHubRequest.FromString,
@@ -331,6 +420,36 @@ def add_HubServiceServicer_to_server(servicer, server):
                     servicer.ListAlerts,
                     request_deserializer=agentcom_dot_v1_dot_hub__service__pb2.ListAlertsRequest.FromString,
                     response_serializer=agentcom_dot_v1_dot_hub__service__pb2.ListAlertsResponse.SerializeToString,
+            ),
+            'AckAlert': grpc.unary_unary_rpc_method_handler(
+                    servicer.AckAlert,
+                    request_deserializer=agentcom_dot_v1_dot_hub__service__pb2.AckAlertRequest.FromString,
+                    response_serializer=agentcom_dot_v1_dot_hub__service__pb2.AckAlertResponse.SerializeToString,
+            ),
+            'MuteAlert': grpc.unary_unary_rpc_method_handler(
+                    servicer.MuteAlert,
+                    request_deserializer=agentcom_dot_v1_dot_hub__service__pb2.MuteAlertRequest.FromString,
+                    response_serializer=agentcom_dot_v1_dot_hub__service__pb2.MuteAlertResponse.SerializeToString,
+            ),
+            'UnmuteAlert': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnmuteAlert,
+                    request_deserializer=agentcom_dot_v1_dot_hub__service__pb2.UnmuteAlertRequest.FromString,
+                    response_serializer=agentcom_dot_v1_dot_hub__service__pb2.UnmuteAlertResponse.SerializeToString,
+            ),
+            'ListAlertRules': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAlertRules,
+                    request_deserializer=agentcom_dot_v1_dot_hub__service__pb2.ListAlertRulesRequest.FromString,
+                    response_serializer=agentcom_dot_v1_dot_hub__service__pb2.ListAlertRulesResponse.SerializeToString,
+            ),
+            'UpdateAlertRule': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateAlertRule,
+                    request_deserializer=agentcom_dot_v1_dot_hub__service__pb2.UpdateAlertRuleRequest.FromString,
+                    response_serializer=agentcom_dot_v1_dot_hub__service__pb2.UpdateAlertRuleResponse.SerializeToString,
+            ),
+            'ResetAlertRule': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResetAlertRule,
+                    request_deserializer=agentcom_dot_v1_dot_hub__service__pb2.ResetAlertRuleRequest.FromString,
+                    response_serializer=agentcom_dot_v1_dot_hub__service__pb2.ResetAlertRuleResponse.SerializeToString,
             ),
             'CreateBackup': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateBackup,
@@ -423,6 +542,33 @@ class HubService:
             '/agentcom.v1.HubService/GetStats',
             agentcom_dot_v1_dot_hub__service__pb2.GetStatsRequest.SerializeToString,
             agentcom_dot_v1_dot_hub__service__pb2.GetStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentcom.v1.HubService/GetHistory',
+            agentcom_dot_v1_dot_hub__service__pb2.GetHistoryRequest.SerializeToString,
+            agentcom_dot_v1_dot_hub__service__pb2.GetHistoryResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -693,6 +839,168 @@ class HubService:
             '/agentcom.v1.HubService/ListAlerts',
             agentcom_dot_v1_dot_hub__service__pb2.ListAlertsRequest.SerializeToString,
             agentcom_dot_v1_dot_hub__service__pb2.ListAlertsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AckAlert(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentcom.v1.HubService/AckAlert',
+            agentcom_dot_v1_dot_hub__service__pb2.AckAlertRequest.SerializeToString,
+            agentcom_dot_v1_dot_hub__service__pb2.AckAlertResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MuteAlert(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentcom.v1.HubService/MuteAlert',
+            agentcom_dot_v1_dot_hub__service__pb2.MuteAlertRequest.SerializeToString,
+            agentcom_dot_v1_dot_hub__service__pb2.MuteAlertResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnmuteAlert(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentcom.v1.HubService/UnmuteAlert',
+            agentcom_dot_v1_dot_hub__service__pb2.UnmuteAlertRequest.SerializeToString,
+            agentcom_dot_v1_dot_hub__service__pb2.UnmuteAlertResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAlertRules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentcom.v1.HubService/ListAlertRules',
+            agentcom_dot_v1_dot_hub__service__pb2.ListAlertRulesRequest.SerializeToString,
+            agentcom_dot_v1_dot_hub__service__pb2.ListAlertRulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateAlertRule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentcom.v1.HubService/UpdateAlertRule',
+            agentcom_dot_v1_dot_hub__service__pb2.UpdateAlertRuleRequest.SerializeToString,
+            agentcom_dot_v1_dot_hub__service__pb2.UpdateAlertRuleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResetAlertRule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentcom.v1.HubService/ResetAlertRule',
+            agentcom_dot_v1_dot_hub__service__pb2.ResetAlertRuleRequest.SerializeToString,
+            agentcom_dot_v1_dot_hub__service__pb2.ResetAlertRuleResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,8 @@ class HubServiceStub:
     """What it is and how it is."""
     GetStats: _grpc.UnaryUnaryMultiCallable[_hub_service_pb2.GetStatsRequest, _hub_service_pb2.GetStatsResponse]
     """Its figures."""
+    GetHistory: _grpc.UnaryUnaryMultiCallable[_hub_service_pb2.GetHistoryRequest, _hub_service_pb2.GetHistoryResponse]
+    """How its figures went on, by the minute or by the hour."""
     PauseHub: _grpc.UnaryUnaryMultiCallable[_hub_service_pb2.PauseHubRequest, _hub_service_pb2.PauseHubResponse]
     """Assigns nothing more until ResumeHub, also after a restart."""
     ResumeHub: _grpc.UnaryUnaryMultiCallable[_hub_service_pb2.ResumeHubRequest, _hub_service_pb2.ResumeHubResponse]
@@ -57,6 +59,18 @@ class HubServiceStub:
     """Who the caller is, as the hub sees it."""
     ListAlerts: _grpc.UnaryUnaryMultiCallable[_hub_service_pb2.ListAlertsRequest, _hub_service_pb2.ListAlertsResponse]
     """What a person should look at now."""
+    AckAlert: _grpc.UnaryUnaryMultiCallable[_hub_service_pb2.AckAlertRequest, _hub_service_pb2.AckAlertResponse]
+    """Says that somebody has seen an alert and looks after it."""
+    MuteAlert: _grpc.UnaryUnaryMultiCallable[_hub_service_pb2.MuteAlertRequest, _hub_service_pb2.MuteAlertResponse]
+    """Tells nobody of an alert, or of all alerts of a rule, for a time. Takes the place of a mute of the same."""
+    UnmuteAlert: _grpc.UnaryUnaryMultiCallable[_hub_service_pb2.UnmuteAlertRequest, _hub_service_pb2.UnmuteAlertResponse]
+    """Ends a mute before its time."""
+    ListAlertRules: _grpc.UnaryUnaryMultiCallable[_hub_service_pb2.ListAlertRulesRequest, _hub_service_pb2.ListAlertRulesResponse]
+    """All rules by which alerts are raised."""
+    UpdateAlertRule: _grpc.UnaryUnaryMultiCallable[_hub_service_pb2.UpdateAlertRuleRequest, _hub_service_pb2.UpdateAlertRuleResponse]
+    """Changes enabled, threshold, hold_duration, cooldown_duration or severity of a rule; in force at once, and kept."""
+    ResetAlertRule: _grpc.UnaryUnaryMultiCallable[_hub_service_pb2.ResetAlertRuleRequest, _hub_service_pb2.ResetAlertRuleResponse]
+    """Gives a rule its defaults back."""
     CreateBackup: _grpc.UnaryUnaryMultiCallable[_hub_service_pb2.CreateBackupRequest, _hub_service_pb2.CreateBackupResponse]
     """Copies the store while the hub works, and reads the copy through. Returns when that is done."""
     ListBackups: _grpc.UnaryUnaryMultiCallable[_hub_service_pb2.ListBackupsRequest, _hub_service_pb2.ListBackupsResponse]
@@ -81,6 +95,8 @@ class HubServiceAsyncStub(HubServiceStub):
     """What it is and how it is."""
     GetStats: _aio.UnaryUnaryMultiCallable[_hub_service_pb2.GetStatsRequest, _hub_service_pb2.GetStatsResponse]  # type: ignore[assignment]
     """Its figures."""
+    GetHistory: _aio.UnaryUnaryMultiCallable[_hub_service_pb2.GetHistoryRequest, _hub_service_pb2.GetHistoryResponse]  # type: ignore[assignment]
+    """How its figures went on, by the minute or by the hour."""
     PauseHub: _aio.UnaryUnaryMultiCallable[_hub_service_pb2.PauseHubRequest, _hub_service_pb2.PauseHubResponse]  # type: ignore[assignment]
     """Assigns nothing more until ResumeHub, also after a restart."""
     ResumeHub: _aio.UnaryUnaryMultiCallable[_hub_service_pb2.ResumeHubRequest, _hub_service_pb2.ResumeHubResponse]  # type: ignore[assignment]
@@ -101,6 +117,18 @@ class HubServiceAsyncStub(HubServiceStub):
     """Who the caller is, as the hub sees it."""
     ListAlerts: _aio.UnaryUnaryMultiCallable[_hub_service_pb2.ListAlertsRequest, _hub_service_pb2.ListAlertsResponse]  # type: ignore[assignment]
     """What a person should look at now."""
+    AckAlert: _aio.UnaryUnaryMultiCallable[_hub_service_pb2.AckAlertRequest, _hub_service_pb2.AckAlertResponse]  # type: ignore[assignment]
+    """Says that somebody has seen an alert and looks after it."""
+    MuteAlert: _aio.UnaryUnaryMultiCallable[_hub_service_pb2.MuteAlertRequest, _hub_service_pb2.MuteAlertResponse]  # type: ignore[assignment]
+    """Tells nobody of an alert, or of all alerts of a rule, for a time. Takes the place of a mute of the same."""
+    UnmuteAlert: _aio.UnaryUnaryMultiCallable[_hub_service_pb2.UnmuteAlertRequest, _hub_service_pb2.UnmuteAlertResponse]  # type: ignore[assignment]
+    """Ends a mute before its time."""
+    ListAlertRules: _aio.UnaryUnaryMultiCallable[_hub_service_pb2.ListAlertRulesRequest, _hub_service_pb2.ListAlertRulesResponse]  # type: ignore[assignment]
+    """All rules by which alerts are raised."""
+    UpdateAlertRule: _aio.UnaryUnaryMultiCallable[_hub_service_pb2.UpdateAlertRuleRequest, _hub_service_pb2.UpdateAlertRuleResponse]  # type: ignore[assignment]
+    """Changes enabled, threshold, hold_duration, cooldown_duration or severity of a rule; in force at once, and kept."""
+    ResetAlertRule: _aio.UnaryUnaryMultiCallable[_hub_service_pb2.ResetAlertRuleRequest, _hub_service_pb2.ResetAlertRuleResponse]  # type: ignore[assignment]
+    """Gives a rule its defaults back."""
     CreateBackup: _aio.UnaryUnaryMultiCallable[_hub_service_pb2.CreateBackupRequest, _hub_service_pb2.CreateBackupResponse]  # type: ignore[assignment]
     """Copies the store while the hub works, and reads the copy through. Returns when that is done."""
     ListBackups: _aio.UnaryUnaryMultiCallable[_hub_service_pb2.ListBackupsRequest, _hub_service_pb2.ListBackupsResponse]  # type: ignore[assignment]
@@ -134,6 +162,14 @@ class HubServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_hub_service_pb2.GetStatsResponse, _abc.Awaitable[_hub_service_pb2.GetStatsResponse]]:
         """Its figures."""
+
+    @_abc_1.abstractmethod
+    def GetHistory(
+        self,
+        request: _hub_service_pb2.GetHistoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hub_service_pb2.GetHistoryResponse, _abc.Awaitable[_hub_service_pb2.GetHistoryResponse]]:
+        """How its figures went on, by the minute or by the hour."""
 
     @_abc_1.abstractmethod
     def PauseHub(
@@ -214,6 +250,54 @@ class HubServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_hub_service_pb2.ListAlertsResponse, _abc.Awaitable[_hub_service_pb2.ListAlertsResponse]]:
         """What a person should look at now."""
+
+    @_abc_1.abstractmethod
+    def AckAlert(
+        self,
+        request: _hub_service_pb2.AckAlertRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hub_service_pb2.AckAlertResponse, _abc.Awaitable[_hub_service_pb2.AckAlertResponse]]:
+        """Says that somebody has seen an alert and looks after it."""
+
+    @_abc_1.abstractmethod
+    def MuteAlert(
+        self,
+        request: _hub_service_pb2.MuteAlertRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hub_service_pb2.MuteAlertResponse, _abc.Awaitable[_hub_service_pb2.MuteAlertResponse]]:
+        """Tells nobody of an alert, or of all alerts of a rule, for a time. Takes the place of a mute of the same."""
+
+    @_abc_1.abstractmethod
+    def UnmuteAlert(
+        self,
+        request: _hub_service_pb2.UnmuteAlertRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hub_service_pb2.UnmuteAlertResponse, _abc.Awaitable[_hub_service_pb2.UnmuteAlertResponse]]:
+        """Ends a mute before its time."""
+
+    @_abc_1.abstractmethod
+    def ListAlertRules(
+        self,
+        request: _hub_service_pb2.ListAlertRulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hub_service_pb2.ListAlertRulesResponse, _abc.Awaitable[_hub_service_pb2.ListAlertRulesResponse]]:
+        """All rules by which alerts are raised."""
+
+    @_abc_1.abstractmethod
+    def UpdateAlertRule(
+        self,
+        request: _hub_service_pb2.UpdateAlertRuleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hub_service_pb2.UpdateAlertRuleResponse, _abc.Awaitable[_hub_service_pb2.UpdateAlertRuleResponse]]:
+        """Changes enabled, threshold, hold_duration, cooldown_duration or severity of a rule; in force at once, and kept."""
+
+    @_abc_1.abstractmethod
+    def ResetAlertRule(
+        self,
+        request: _hub_service_pb2.ResetAlertRuleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hub_service_pb2.ResetAlertRuleResponse, _abc.Awaitable[_hub_service_pb2.ResetAlertRuleResponse]]:
+        """Gives a rule its defaults back."""
 
     @_abc_1.abstractmethod
     def CreateBackup(

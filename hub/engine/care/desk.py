@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
-from hub.core import alert
+from hub.core import alert_facts
 from hub.core.backup import Backup, Trigger
 from hub.core.diagnosis import Diagnosis, Findings
 from hub.engine.live.context import Context
@@ -178,11 +178,11 @@ class Care:
         """By how much the date was set since the start."""
         return (now - self.started_at) - (self._ctx.clock.monotonic() - self._started)
 
-    def facts(self, now: float, late_loops: tuple[str, ...]) -> alert.Facts:
+    def facts(self, now: float, late_loops: tuple[str, ...]) -> alert_facts.Facts:
         """What alerts are derived from."""
         gate, newest = self._ctx.gate, self.newest_good()
         room = self._keeper.room() if self._keeper is not None else None
-        facts = alert.Facts(
+        facts = alert_facts.Facts(
             now=now,
             degraded=gate.damage,
             remedy=self.remedy() if gate.degraded else "",

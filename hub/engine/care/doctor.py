@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from hub.core import diagnosis
@@ -28,6 +28,8 @@ class Doctor:
         self._care = care
         self._late = late
         self._oddities = oddities
+        #: How far the clocks of the connected sidecars are ahead, by agent; set where the sessions are made.
+        self.agent_clocks: Callable[[], Mapping[str, float]] = dict
 
     async def examine(self) -> list[Diagnosis]:
         """Everything, one after the other; what cannot be looked at says so."""
@@ -35,6 +37,7 @@ class Doctor:
         found = [await self._store()]
         found += await self._care.diagnose()
         found.append(self._clock(now))
+        found.append(diagnosis.of_agent_clocks(self.agent_clocks()))
         found.append(diagnosis.of_configuration(self._oddities()))
         if self._care.durable:
             found.append(diagnosis.of_backups(self._care.all(), now, self._care.every_s, self._care.started_at))

@@ -11,6 +11,8 @@ from hub.store.base import StoreFacts, Txn
 from kit import errors
 
 PAUSED_KEY: Final = "paused"
+PAUSED_WHY_KEY: Final = "paused_why"
+"""Who paused it and why, as a person reads it; of the last pause. A hub of 0.1 wrote none."""
 UID_KEY: Final = "uid"
 
 DRAIN_RETRY_S: Final = 30.0
@@ -51,6 +53,8 @@ class HubState:
         self._wake = wake
         self._uid = ""
         self._started_at = 0.0
+        #: Who drains it and why; of the last drain of this process.
+        self._drained_why = ""
 
     async def start(self) -> None:
         """Tell the log that the process serves; name the store when it is new."""
@@ -99,8 +103,21 @@ class HubState:
             position=ctx.bus.position,
             position_oldest=ctx.bus.oldest(),
             lease_s=ctx.settings.lease_s,
-            reason=ctx.gate.damage,
+            reason=self._reason(),
         )
+
+    def _reason(self) -> str:
+        """Why it is in its state, where that is not plain."""
+        match self.state:
+            case State.DEGRADED:
+                return self._ctx.gate.damage
+            case State.DRAINING:
+                return self._drained_why
+            case State.PAUSED:
+                found = self._ctx.store.read(lambda reader: reader.meta(PAUSED_WHY_KEY))
+                return found.decode() if found is not None else ""
+            case State.SERVING:
+                return ""
 
     async def pause(self, actor: str, reason: str) -> None:
         """Assign nothing more until `resume`, also after a restart."""
@@ -120,6 +137,7 @@ class HubState:
 
     async def drain(self, actor: str, reason: str) -> None:
         """Assign nothing more and refuse submissions, until `resume` or the end of the process."""
+        self._drained_why = _why("drained", actor, reason)
         self._ctx.gate.draining = True  # a fact of this process: it holds even when the log cannot be told
         await self._tell("hub.draining", actor, reason)
 
@@ -129,9 +147,14 @@ class HubState:
         def write(txn: Txn) -> None:
             if paused is not None:
                 txn.set_meta(PAUSED_KEY, paused)
+                txn.set_meta(PAUSED_WHY_KEY, _why("paused", actor, reason).encode())
             txn.append(now, event, "hub", actor=actor, **({"reason": reason} if reason else {}))
 
         await self._ctx.store.write(write, essential=True)
+
+
+def _why(what: str, actor: str, reason: str) -> str:
+    return f"{what} by {actor}: {reason}" if reason else f"{what} by {actor}"
 
 
 def refuse_when_draining(ctx: Context) -> None:

@@ -107,7 +107,7 @@ class Intake:
             return
         note = "".join(f"{line}\n" for line in (f"goals/{filed.goal.id}", *_warnings(filed)))
         await asyncio.to_thread(self._move, look.name, "taken", "goal.txt", note)
-        log.info("intake.taken", file=_printable(look.name), goal=f"goals/{filed.goal.id}")
+        log.info("intake.taken", file=_printable(look.name), goal=filed.goal.id)
 
     async def _file(self, look: Look) -> Filed:
         draft = await asyncio.to_thread(self._read, look.content, look.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from hub.core.alert import Severity
@@ -13,10 +12,8 @@ from hub.engine.desk.stats import Stats
 from hub.engine.live.context import Context
 from hub.engine.live.sessions import Sessions
 from kit import metrics
-from kit.metrics import Metric
 from kit.tally import Key
-
-Numbers = dict[Metric, Mapping[Key, float]]
+from kit.telemetry import Numbers as Numbers
 
 _ALONE: Final[Key] = ()
 """The one series of a metric without attributes."""
@@ -83,8 +80,10 @@ def _store(seen: Seen) -> Numbers:
 
 def _hub(seen: Seen) -> Numbers:
     alerts = Counter(alert.severity for alert in seen.board.alerts)
+    by_rule = Counter(alert.rule for alert in seen.board.alerts)
     return {
         metrics.ALERTS: {(severity.name.lower(),): alerts[severity] for severity in Severity},
+        metrics.ALERTS_BY_RULE: {key: by_rule[key[0]] for key in metrics.ALERTS_BY_RULE.series},
         metrics.INVALID: {_ALONE: seen.stats.refused_requests},
         metrics.THROTTLED: {_ALONE: seen.stats.throttled},
         metrics.LOOP_FAILURES: {_ALONE: seen.loop_failures},

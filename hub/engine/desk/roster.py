@@ -9,6 +9,7 @@ from hub.core import agent_state
 from hub.core.agent import Agent, Offer, State
 from hub.core.attach import Progress
 from hub.core.holding import Holding
+from hub.engine.live import skew
 from hub.engine.live.context import Context
 from hub.engine.live.fleet import Fleet
 from hub.engine.live.session import Session
@@ -34,6 +35,8 @@ class View(NamedTuple):
     """Of each holding, in the same order."""
     session: Session | None
     """None: its stream is not open."""
+    version_warning: str = ""
+    """About its version beside the hub's."""
 
 
 class Roster:
@@ -74,15 +77,15 @@ class Roster:
         session = self._sessions.get(agent.id)
         if session is not None and session.stream is None:
             session = None
-        reason = _reason(agent, session, now)
+        reason, warning = _reason(agent, session, now), skew.warning(agent.version)
         if seat is None:
             facts = agent_state.Facts(draining=agent.draining, isolated=_isolated(agent, now))
-            return View(agent, agent_state.derive(facts), reason, agent.offer, (), (), session)
+            return View(agent, agent_state.derive(facts), reason, agent.offer, (), (), session, warning)
         holdings = tuple(Holding(task, held.generation) for task, held in seat.holdings.items())
         told = session.told if session is not None else {}
         progress = tuple(told[one].progress if one in told else Progress() for one in holdings) if told else ()
         offer = seat.profile.offer if seat.online else agent.offer
-        return View(agent, agent_state.derive(seat.facts(now)), reason, offer, holdings, progress, session)
+        return View(agent, agent_state.derive(seat.facts(now)), reason, offer, holdings, progress, session, warning)
 
     async def enroll(
         self, agent_id: str, display_name: str, request: requests.Request, *, join_key: str
@@ -151,7 +154,7 @@ def _reason(agent: Agent, session: Session | None, now: float) -> str:
     if agent.draining:
         return "drained by a person"
     if session is None:
-        return ""
+        return skew.warning(agent.version) if skew.is_refused(agent.version) else ""
     if session.seat.in_doubt:
         return "it did not answer what it was told; it gets work again when it does"
     test = session.self_test

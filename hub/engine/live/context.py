@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hub.core.event import Event
-from hub.core.task import Lane, Receipt
+from hub.core.holding import Holding
+from hub.core.task import Lane, Receipt, Task
 from hub.engine.live import bus as buses
 from hub.store import base
 from kit import clock as clocks
@@ -70,17 +71,20 @@ class Figures:
     lost: int = 0
     refused_requests: int = 0
     throttled: int = 0
+    #: Assignments whose wait was noted: who looks now and then knows by it how many of `waits` are new.
+    waited_count: int = 0
     #: Seconds from queued to assigned of the last assignments.
     waits: deque[float] = field(default_factory=lambda: deque(maxlen=WAIT_SAMPLES_MAX))
     #: Told of each wait and of the receipts of each report that was applied; set by the telemetry, when there is one.
-    on_wait: Callable[[float, Lane], None] | None = None
-    on_receipts: Callable[[Iterable[Receipt]], None] | None = None
+    on_wait: Callable[[float, Lane, Task | None], None] | None = None
+    on_receipts: Callable[[Iterable[tuple[Receipt, Holding]]], None] | None = None
 
-    def waited(self, seconds: float, lane: Lane) -> None:
-        """A task was assigned after it had waited for so long."""
+    def waited(self, seconds: float, lane: Lane, task: Task | None = None) -> None:
+        """A task (this one) was assigned after it had waited for so long."""
         self.waits.append(seconds)
+        self.waited_count += 1
         if self.on_wait is not None:
-            self.on_wait(seconds, lane)
+            self.on_wait(seconds, lane, task)
 
 
 @dataclass(slots=True)

@@ -16,9 +16,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 from hub.engine.live.context import Context
+from hub.engine.live.recycle import Done, Recycler
 from hub.engine.script import forget
 from hub.engine.script.forget import Span
 from hub.store.base import Ended, EndedOne, Reader
@@ -76,13 +77,6 @@ class Keep:
     settle_s: float = 600.0
 
 
-class Done(NamedTuple):
-    """What one small piece of a duty came to."""
-
-    forgotten: int
-    more: bool
-
-
 class Retention:
     """One for each hub; `run_once` is a loop of the supervisor."""
 
@@ -97,6 +91,7 @@ class Retention:
         #: Runs in a row that left something over.
         self._behind = 0
         self._steady_since = (ctx.clock.now(), ctx.clock.monotonic())
+        self.recycler = Recycler(ctx)
 
     async def run_once(self, now: float) -> int:
         """Forget what is old enough at `now`; how much."""
@@ -134,6 +129,7 @@ class Retention:
             ("artifacts", partial(self._artifacts, now - keep.artifacts_s)),
             *((name, partial(self._list, sort, now - age_s, limit)) for name, sort, age_s, limit in lists),
             ("events", partial(self._events, now - keep.events_s)),
+            ("classes", self.recycler.step),
         ]
 
     async def _round(self, duty: Callable[[], Awaitable[Done]]) -> Done:

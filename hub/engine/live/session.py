@@ -31,6 +31,9 @@ what a sidecar does meanwhile does not wait for it."""
 MISSED_MAX: Final = 2
 """A holding that this many heartbeats in a row do not list is lost: one may have been on its way with the ack."""
 
+CLOCK_OFFSET_S_MAX: Final = 10.0 * 365 * 86_400
+"""A clock that shows 1970 is told as ten years behind: what a sidecar says of its clock has a bound as all else."""
+
 
 class Out(NamedTuple):
     """One message to write; `body` None: only an ack."""
@@ -186,10 +189,17 @@ class Session:
         self.told: dict[Holding, Told] = {}
         self.self_test = hello.self_test
         self.load: attach.Load | None = None
+        #: How far its clock is ahead of ours, as of its last word; None: it does not say.
+        self.clock_offset_s: float | None = None
 
     @property
     def agent(self) -> str:
         return self.seat.agent
+
+    def saw_clock(self, shown_at: float | None, now: float) -> None:
+        """Its clock showed this when ours showed `now`; a word that was long on its way makes it look late."""
+        offset_s = None if shown_at is None else shown_at - now
+        self.clock_offset_s = offset_s and max(-CLOCK_OFFSET_S_MAX, min(CLOCK_OFFSET_S_MAX, offset_s))
 
     def open(self) -> Stream:
         """A stream of this session begins; what is not acked is sent again."""

@@ -22,7 +22,7 @@ from hub.core import attach
 from hub.core import task as core
 from hub.core.event import Event
 from hub.core.holding import Holding
-from hub.engine.live import silence
+from hub.engine.live import silence, skew
 from hub.engine.live.context import Context
 from hub.engine.live.dispatch import Dispatcher
 from hub.engine.live.fleet import Fleet, Moves
@@ -60,6 +60,7 @@ class Sessions:
         self._live = 0
         self._detached: list[tuple[str, str, str]] = []
         self.silence = silence.Silence(ctx, self._fleet, self._sessions)
+        self._gatekeeper = skew.Gatekeeper(ctx)
         #: Called when a stream has ended and `flush` has something to write; set by the sweep.
         self.on_detach: Callable[[], None] = lambda: None
         #: Holdings whose output somebody watches; set by the tail.
@@ -90,7 +91,10 @@ class Sessions:
         return min(max(settings.heartbeat_s, self._live / settings.heartbeats_per_s_max), settings.lease_s / 2)
 
     async def open(self, hello: attach.Hello, ack: int) -> Stream:
-        """Begin a stream: resume the session that the hello names, or open a new one. Raises NotFound, Conflict."""
+        """Begin a stream: resume the session that the hello names, or open a new one.
+
+        Raises NotFound, Conflict, and IllegalState for a version that is too far from ours.
+        """
         ctx, agent, monotonic = self._ctx, hello.agent, self._ctx.clock.monotonic()
         if ctx.gate.degraded:
             message = f"the store is open for reading only: {ctx.gate.damage}"
@@ -98,6 +102,7 @@ class Sessions:
         if ctx.store.read(lambda reader: reader.agents.get(agent)) is None:
             name = f"agents/{agent}"
             raise errors.NotFound(f"there is no {name}", reason="AGENT_NOT_FOUND", metadata={"name": name})
+        await self._gatekeeper.admit(hello)
         before = self._sessions.get(agent)
         resumed = before is not None and before.id == hello.session
         died = before is not None and not resumed and before.stream is None
@@ -113,6 +118,7 @@ class Sessions:
             session = Session(id, seat, hello, outbox_max=outbox_max, monotonic=ctx.clock.monotonic)
         self._sessions[agent] = session
         session.heard_at = monotonic
+        session.saw_clock(hello.time_at, ctx.clock.now())
         return await self._welcome(session, resumed=resumed, died=died)
 
     async def _welcome(self, session: Session, *, resumed: bool, died: bool) -> Stream:
@@ -196,6 +202,7 @@ class Sessions:
     async def heartbeat(self, session: Session, heartbeat: attach.Heartbeat) -> None:
         """Take the whole state in, and answer with what ought to be."""
         session.seen_at = self._ctx.clock.now()
+        session.saw_clock(heartbeat.time_at, session.seen_at)
         session.load = heartbeat.load
         self._apply(session, heartbeat.self_test or session.self_test, draining=heartbeat.draining)
         lost, untold = session.beat(heartbeat, self._ctx.clock.monotonic())
@@ -281,6 +288,11 @@ class Sessions:
         if session is not None and session.stream is not None:
             session.stream.desire(self._desired(session))
 
+    def clock_offsets(self) -> dict[str, float]:
+        """How far the clocks of the connected sidecars are ahead of ours, as far as they say so."""
+        live = (one for one in self._sessions.values() if one.stream is not None)
+        return {one.agent: one.clock_offset_s for one in live if one.clock_offset_s is not None}
+
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._sessions.values()))
 
@@ -316,7 +328,7 @@ class Sessions:
             return  # taken back meanwhile: the next commit says so
         task = found.task
         if first and task.queued_at is not None and task.assigned_at is not None:
-            self._ctx.figures.waited(task.assigned_at - task.queued_at, task.lane)
+            self._ctx.figures.waited(task.assigned_at - task.queued_at, task.lane, task)
         if self.trace is not None:
             found = msgspec.structs.replace(found, traceparent=self.trace(task))
         seq = session.say(found)

@@ -25,6 +25,10 @@ log = logs.get(__name__)
 RECOUNTS_MAX: Final = 500
 """Seats compared with the store by one sweep: about five milliseconds of the event loop."""
 
+JUMP_S: Final = 5.0
+"""The date may drift from the monotonic clock by this much between two runs; more is a jump: somebody set the clock, or
+the machine was suspended."""
+
 TIMER_MIN_S: Final = 0.05
 """Due times closer together than this share a run."""
 
@@ -42,6 +46,10 @@ class Sweep:
         self._timer_at = 0.0
         self._last_run = ctx.clock.monotonic()
         self._last_full = self._last_run
+        #: The date less the monotonic clock, as of the last run.
+        self._offset_s = ctx.clock.now() - self._last_run
+        #: By how much the date jumped forward, while there is work that became due by that.
+        self._jumped_s = 0.0
         self._recount_from = 0
         sessions.on_detach = self.wake.set
         ctx.bus.listen(self._committed)
@@ -53,6 +61,7 @@ class Sweep:
             log.warning("sweep.late", late_s=round(monotonic - self._last_run, 1))
             self._sessions.be_patient()  # the process stood still: the heartbeats of that time are still to be read
         self._last_run = monotonic
+        self._look_at_clock(now, monotonic)
         await self._sessions.flush(now)
         await self._leases(monotonic)
         await self._deaf(monotonic)
@@ -65,6 +74,14 @@ class Sweep:
         if more:
             self.wake.set()
         self._arm()
+
+    def _look_at_clock(self, now: float, monotonic: float) -> None:
+        offset_s = now - monotonic
+        jumped_s, self._offset_s = offset_s - self._offset_s, offset_s
+        if abs(jumped_s) > JUMP_S:
+            log.warning("clock.jumped", jumped_s=round(jumped_s, 1))
+        if jumped_s > JUMP_S:
+            self._jumped_s += jumped_s
 
     async def _leases(self, monotonic: float) -> None:
         for overdue in self._sessions.silence.overdue(monotonic):
@@ -93,11 +110,15 @@ class Sweep:
         """Wake what is due; True when there may be more."""
         next_due = self._ctx.store.read(lambda reader: reader.next_due())
         if next_due is None or next_due > now:
+            self._jumped_s = 0.0
             return False
-        limit, roll = self._ctx.settings.sweep_batch, self._ctx.rng.random()
+        limit, roll, jumped_s = self._ctx.settings.sweep_batch, self._ctx.rng.random(), self._jumped_s
         count = await self._ctx.store.write(
-            lambda txn: timer.wake(txn, now, limit, roll=roll, patience_s=patience_s), essential=True
+            lambda txn: timer.wake(txn, now, limit, roll=roll, patience_s=patience_s, jumped_s=jumped_s),
+            essential=True,
         )
+        if count < limit:
+            self._jumped_s = 0.0
         return count >= limit
 
     async def _stuck(self, now: float, monotonic: float) -> None:

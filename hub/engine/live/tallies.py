@@ -12,13 +12,17 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from hub.core.event import EVENT_TYPES, Event
-from hub.core.task import Lane, Receipt, State
+from hub.core.holding import Holding
+from hub.core.task import Lane, Receipt, State, Task
 from hub.engine.live.context import Context
 from hub.store.base import Reader
 from kit import ids, metrics
-from kit.tally import Counter, Tally
+from kit.tally import Counter, Seen, Tally
 
 Duty = Callable[[Event], None]
+
+Look = Callable[[str, str, int, float], Seen | None]
+"""Where a value of an attempt was seen: by the ids of its goal (may be empty) and task, its generation and the time."""
 
 RUNNING_MAX: Final = 20_000
 """Begun attempts whose start is remembered: more than any fleet runs at once; `attempt.run` lacks those beyond."""
@@ -40,7 +44,10 @@ _LANES: Final = {lane: lane.name.lower() for lane in Lane}
 class Tallies:
     """Counts what happens in one hub, from its creation on."""
 
-    def __init__(self, ctx: Context) -> None:
+    def __init__(self, ctx: Context, look: Look | None = None) -> None:
+        """`look` finds the exemplars' traces; None: nobody traces."""
+        self._ctx = ctx
+        self._look = look
         self.tally = tally = Tally(ctx.clock.now())
         self._wait = tally.histogram(metrics.WAIT)
         self._end_to_end = tally.histogram(metrics.END_TO_END)
@@ -50,8 +57,8 @@ class Tallies:
         self._check_duration = tally.histogram(metrics.CHECK_DURATION)
         self._opened = tally.counter(metrics.SESSION_OPENED)
         self._retried = tally.counter(metrics.RETRIED)
-        #: Tasks that run: when their attempt was accepted.
-        self._accepted: dict[str, float] = ctx.store.read(_running)
+        #: Tasks that run: when their attempt was accepted, and its generation.
+        self._accepted: dict[str, tuple[float, int]] = ctx.store.read(_running)
         self._known = self._duties()
         ctx.bus.listen(self._committed)
         ctx.figures.on_wait = self._waited
@@ -69,14 +76,24 @@ class Tallies:
 
         return run
 
-    def _waited(self, seconds: float, lane: Lane) -> None:
-        self._wait.observe(seconds, _LANES[lane])
+    def _waited(self, seconds: float, lane: Lane, task: Task | None) -> None:
+        look, seen = self._look, None
+        if look is not None and task is not None:
+            seen = look(task.goal, task.id, task.generation, task.assigned_at or 0.0)
+        self._wait.observe(seconds, _LANES[lane], seen=seen)
 
-    def _checked(self, receipts: Iterable[Receipt]) -> None:
-        for one in receipts:
+    def _checked(self, receipts: Iterable[tuple[Receipt, Holding]]) -> None:
+        for one, holding in receipts:
             phase = one.phase.name.lower() if one.phase is not None else metrics.UNKNOWN
             self._checks.add(phase, one.verdict.name.lower())
-            self._check_duration.observe(one.duration_s, phase)
+            self._check_duration.observe(one.duration_s, phase, seen=self._checked_in(holding))
+
+    def _checked_in(self, holding: Holding) -> Seen | None:
+        """The trace of a check; its goal is in the record alone."""
+        if self._look is None:
+            return None
+        task = self._ctx.store.read(lambda reader: reader.task(holding.task))
+        return None if task is None else self._look(task.goal, task.id, holding.generation, self._ctx.clock.now())
 
     def _duties(self) -> dict[str, tuple[Duty, ...]]:
         """What is done at an event of each type: one look-up for each event, and nothing for most types."""
@@ -110,15 +127,19 @@ class Tallies:
 
     def _began(self, event: Event) -> None:
         if len(self._accepted) < RUNNING_MAX:
-            self._accepted[event.subject[_TASK:]] = event.at
+            self._accepted[event.subject[_TASK:]] = (event.at, int(event.fields.get("generation", "0")))
 
     def _stopped(self, event: Event) -> None:
-        began = self._accepted.pop(event.subject[_TASK:], None)
+        id = event.subject[_TASK:]
+        began, generation = self._accepted.pop(id, (None, 0))
         if began is not None:
-            self._run.observe(event.at - began, _OUTCOMES.get(event.type, "returned"))
+            seen = self._look(event.goal, id, generation, event.at) if self._look is not None else None
+            self._run.observe(event.at - began, _OUTCOMES.get(event.type, "returned"), seen=seen)
 
     def _succeeded(self, event: Event) -> None:
-        self._end_to_end.observe(event.at - ids.made_at(event.subject[_TASK:]))
+        id = event.subject[_TASK:]
+        seen = self._look(event.goal, id, 0, event.at) if self._look is not None else None
+        self._end_to_end.observe(event.at - ids.made_at(id), seen=seen)
 
 
 def _count(counter: Counter, key: tuple[str, ...]) -> Duty:
@@ -158,6 +179,6 @@ _SPLIT: Final[dict[str, tuple[metrics.Metric, str]]] = {
 """Events that count by one of their fields."""
 
 
-def _running(reader: Reader) -> dict[str, float]:
+def _running(reader: Reader) -> dict[str, tuple[float, int]]:
     found = reader.tasks_in([State.RUNNING], list(Lane), limit=RUNNING_MAX)
-    return {task.id: task.accepted_at for task in found if task.accepted_at is not None}
+    return {task.id: (task.accepted_at, task.generation) for task in found if task.accepted_at is not None}

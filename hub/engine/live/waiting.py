@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from hub.core import match
@@ -61,6 +61,12 @@ class Waiting:
         for found in classes[self._check_from : self._check_from + CHECK_MAX]:
             self._check(found.id)
         self._check_from = self._check_from + CHECK_MAX if self._check_from + CHECK_MAX < len(classes) else 0
+
+    def drop_idle(self, classes: Iterable[int]) -> None:
+        """Let go of those of these classes that nothing waits in: their numbers may become those of others."""
+        for class_id in classes:
+            if class_id in self._ranks:
+                self._check(class_id)
 
     def for_seat(self, seat: Seat) -> list[Look]:
         """The classes that a seat may find work in, the best ones first where there are more than are looked at."""

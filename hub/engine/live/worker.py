@@ -27,7 +27,7 @@ from hub.engine.live.session import Sequenced, Stream
 from hub.engine.live.sessions import Sessions
 from hub.engine.script import work
 from hub.store.base import Txn
-from kit import errors, logs
+from kit import errors, logs, tracing
 
 log = logs.get(__name__)
 
@@ -46,7 +46,7 @@ class Applied(NamedTuple):
     failed: int
     """Failures charged to their tasks."""
     taken: dispatch.Taken
-    receipts: tuple[Receipt, ...] = ()
+    receipts: tuple[tuple[Receipt, Holding], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +141,19 @@ class Worker:
         if figures.on_receipts is not None:
             figures.on_receipts(applied.receipts)
 
+    def _about(self, holding: Holding) -> dict[str, object]:
+        """What a record of the log says of a holding: all that is known of it."""
+        about: dict[str, object] = {"task": holding.task, "generation": holding.generation}
+        task = self._ctx.store.read(lambda reader: reader.task(holding.task))
+        if task is None:
+            return about
+        if self._sessions.trace is not None:
+            about |= tracing.told(tracing.parse(self._sessions.trace(task)))
+        return {**about, "goal": task.goal} if task.goal else about
+
     async def _refuse(self, stream: Stream, batch: Batch, error: Exception) -> None:
         report = batch.reports[0]
-        log.error("report.refused", agent=batch.agent, task=report.holding.task, error=str(error), exc_info=error)
+        log.error("report.refused", **self._about(report.holding), error=str(error), exc_info=error)
         message = f"the hub could not take the report in: {error}"
         failure = Failure(reason="REPORT_REFUSED", message=message[:1024], attribution=Attribution.HUB)
         failed = attach.Report(report.holding, attach.Failed(failure=failure))
@@ -167,14 +177,14 @@ def apply(txn: Txn, batch: Batch) -> Applied:
     fenced: list[Holding] = []
     freed = completed = failed = 0
     blamed = False
-    receipts: list[Receipt] = []
+    receipts: list[tuple[Receipt, Holding]] = []
     for report in batch.reports:
         before = txn.task(report.holding.task)
         try:
             after = _report(txn, report, batch)
             if before is None or (before.agent, before.generation) != (batch.agent, report.holding.generation):
                 continue  # said twice: it has freed its slot before
-            receipts += _receipts(report)
+            receipts += [(one, report.holding) for one in _receipts(report)]
             freed += after.state not in HELD
             is_done = isinstance(report.outcome, attach.Completed) and after.state in GOOD
             completed += is_done

@@ -15,12 +15,13 @@ from hub.engine.script.settle import settle
 from hub.store.base import Txn
 
 
-def wake(txn: Txn, now: float, limit: int, *, roll: float, patience_s: float = 0.0) -> int:
+def wake(txn: Txn, now: float, limit: int, *, roll: float, patience_s: float = 0.0, jumped_s: float = 0.0) -> int:
     """Do what is due: start times, backoffs, parked tasks, deadlines for waiting, for accepting and for running. How
     many.
 
     With `patience_s` the hub was away, and no lease passes for so long: who has a task could not say that it began or
-    ended, and has as long to say it now.
+    ended, and has as long to say it now. With `jumped_s` the date has just jumped forward by so much: the deadlines of
+    who has a task, which are dates, jump with it.
     """
     due = txn.due(now, limit)
     for id in due:
@@ -32,8 +33,9 @@ def wake(txn: Txn, now: float, limit: int, *, roll: float, patience_s: float = 0
             failure = Failure(reason="QUEUE_DEADLINE", message="it was not assigned before its deadline")
             settle(txn, [lifecycle.kill(txn, task, failure, now)], now)
             continue
-        if patience_s > 0 and task.state in core.HELD and not task.claimed:
-            later = msgspec.structs.replace(task, wake_at=now + patience_s, revision=task.revision + 1)
+        later_at = max(task.wake_at + jumped_s, now + patience_s)
+        if later_at > now and task.state in core.HELD and not task.claimed:
+            later = msgspec.structs.replace(task, wake_at=later_at, revision=task.revision + 1)
             txn.put_task(later, task)
             continue
         _due(txn, task, now, roll)

@@ -28,10 +28,16 @@ from hub.core.diagnosis import Findings
 from hub.store import chain, folder, lmdb, migrate
 from hub.store.care import audit, pages
 from hub.store.reader import OrderedReader
-from kit import errors
+from kit import errors, program
 
 TIMEOUT_S: Final = 3_600.0
 """For one errand: hundreds of gigabytes. What takes longer hangs."""
+
+PIN_COUNT_MAX: Final = 20
+"""Tries to read a commit's meta page before two later ones have replaced it, which takes them a few syncs."""
+
+AGENTS_MAX: Final = 10_000
+"""Agents that an outlook looks at; ten times what one hub is measured with."""
 
 NICENESS: Final = 10
 BEGUN: Final = b"begun"
@@ -65,6 +71,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...] = ()
     size_bytes: int = 0
     sha256: str = ""
+    agents: tuple[tuple[str, str], ...] = ()
+    """outlook: each agent with the version that its sidecar had last."""
     contained: bool = False
     """compare: the second store goes on where the first one ends."""
     failure: str = ""
@@ -106,13 +114,12 @@ async def _run(words: Sequence[str], timeout_s: float) -> tuple[bool, bytes, int
     seen to die of a signal before it came to run anything. Called on the loop's thread, which blocks for some
     milliseconds, because the child dies with the thread that made it.
     """
-    paths = os.pathsep.join(path for path in sys.path if path)
     process = subprocess.Popen(  # noqa: ASYNC220  # asyncio would fork here, which uvloop does not bear
-        [sys.executable, "-m", __name__, "--parent", str(os.getpid()), *words],
+        [*program.part(__name__), "--parent", str(os.getpid()), *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": paths},
+        env=program.part_environment(),
         start_new_session=True,
     )
     ending = asyncio.get_running_loop().run_in_executor(None, process.communicate)
@@ -138,6 +145,7 @@ def check(path: Path) -> Report:
     try:
         if path.is_dir():
             pages.head(path / folder.DATA_NAME)
+            _check_pages(path)
         else:
             pages.check(path)  # nobody writes to it: its pages can be looked at before it is mapped
         with lmdb.reading(path) as read:
@@ -157,6 +165,28 @@ def check(path: Path) -> Report:
         events=found.events,
         problems=found.problems,
     )
+
+
+def _check_pages(path: Path) -> None:
+    """Read the pages of a store's folder, which a hub may write to meanwhile. Raises DataLoss."""
+    for _ in range(PIN_COUNT_MAX):
+        with lmdb.pinned(path) as txn:
+            if pages.check_at(path / folder.DATA_NAME, txn):
+                return
+    # Commits come too fast on one another for a look at the newest: the next audit, or the next backup, reads them.
+
+
+def outlook(path: Path) -> Report:
+    """What somebody who upgrades wants to know of a store's folder, which a hub may have open."""
+    try:
+        pages.head(path / folder.DATA_NAME)
+        with lmdb.reading(path) as read:
+            identity = read(identify)
+            agents = read(lambda reader: reader.agents.page(after="", limit=AGENTS_MAX))
+    except errors.Problem as problem:
+        return Report(problems=(problem.message,))
+    size = (path / folder.DATA_NAME).stat().st_size
+    return Report(identity=identity, agents=tuple((one.id, one.version) for one in agents), size_bytes=size)
 
 
 def identify(reader: OrderedReader) -> Identity:
@@ -179,10 +209,15 @@ def copy(source: Path, target: Path) -> Report:
     """Copy a store's folder into a new file and read the copy through."""
     try:
         lmdb.copy_file(source, target)
+    except errors.DataLoss as problem:
+        return Report(problems=(problem.message,))
     except OSError as error:
+        # The library has one word for a tree that it cannot follow and for a disk that is full: the pages decide.
+        try:
+            _check_pages(source)
+        except errors.DataLoss as problem:
+            return Report(problems=(problem.message,))
         return Report(failure=error.strerror or str(error))
-    except errors.Problem as problem:
-        return Report(failure=problem.message)
     return check(target)
 
 
@@ -219,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """What the child runs."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--parent", type=int, default=0)
-    parser.add_argument("what", choices=("check", "copy", "compare"))
+    parser.add_argument("what", choices=("check", "copy", "compare", "outlook"))
     parser.add_argument("paths", nargs="+", type=Path)
     chosen = parser.parse_args(arguments)
     _die_with(chosen.parent)
@@ -227,7 +262,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.nice(NICENESS)
     sys.stdout.buffer.write(BEGUN + b"\n")
     sys.stdout.buffer.flush()
-    errands: dict[str, Callable[..., Report]] = {"check": check, "copy": copy, "compare": compare}
+    errands: dict[str, Callable[..., Report]] = {
+        "check": check, "copy": copy, "compare": compare, "outlook": outlook,
+    }  # fmt: skip
     report = errands[chosen.what](*chosen.paths)
     sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
     return 0

@@ -2,9 +2,9 @@
 
 Theory. LMDB maps the file and follows its page numbers and offsets as they are. In a damaged file that ends in wrong
 data, or in a signal that kills the process. So a file that is not trusted (a backup, a store whose hub crashed) is
-first read as plain bytes: each page must be where its parent says, inside the file, of the right kind, used once and
-not free, its entries inside the page and in order, and the sums must be those of the meta page. The contents of the
-records are audit.py's.
+first read as plain bytes, and so is the store of a hub at work, while a snapshot keeps its pages: each page must be
+where its parent says, inside the file, of the right kind, used once and not free, its entries inside the page and in
+order, and the sums must be those of the meta page. The contents of the records are audit.py's.
 
 The format is that of LMDB 0.9 on 64-bit little-endian machines, from `mdb.c`.
 """
@@ -81,8 +81,17 @@ class Broken(errors.DataLoss):
 
 def head(path: Path) -> Meta:
     """The newest meta page. Raises Broken when one cannot be used; costs two reads, whatever the size."""
+    first, second = _metas(path)
+    size = path.stat().st_size
+    newest = second if second.txn > first.txn else first
+    for tree in (newest.free, newest.main):
+        if tree.root != NONE and (tree.root < 2 or (tree.root + 1) * newest.page_size > size):
+            raise Broken(f"{path.name} is cut short: it ends before page {tree.root}, where a tree begins")
+    return newest
+
+
+def _metas(path: Path) -> tuple[Meta, Meta]:
     try:
-        size = path.stat().st_size
         with path.open("rb") as file:
             first = _meta(file.read(META_BYTES), 0)
             file.seek(first.page_size)
@@ -91,21 +100,33 @@ def head(path: Path) -> Meta:
         raise Broken(f"{path.name} cannot be read: {cause.strerror}") from cause
     if first.page_size != second.page_size:
         raise Broken("its two meta pages name different page sizes")
-    newest = second if second.txn > first.txn else first
-    for tree in (newest.free, newest.main):
-        if tree.root != NONE and (tree.root < 2 or (tree.root + 1) * newest.page_size > size):
-            raise Broken(f"{path.name} is cut short: it ends before page {tree.root}, where a tree begins")
-    return newest
+    return first, second
 
 
 def check(path: Path) -> Meta:
     """Read the whole file. Raises Broken with the first thing that is wrong."""
     newest = head(path)
+    _walk(path, newest)
+    return newest
+
+
+def check_at(path: Path, txn: int) -> bool:
+    """Read all pages of one commit in a file that is written to, while somebody holds a snapshot of that commit.
+
+    False: two commits came before its meta page could be read; take a newer snapshot. Raises Broken.
+    """
+    meta = next((one for one in _metas(path) if one.txn == txn), None)
+    if meta is None:
+        return False
+    _walk(path, meta)
+    return True
+
+
+def _walk(path: Path, meta: Meta) -> None:
     with path.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            _Walk(data, newest).run()
-    return newest
+            _Walk(data, meta).run()
 
 
 def _meta(raw: bytes, number: int) -> Meta:

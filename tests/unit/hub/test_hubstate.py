@@ -51,3 +51,25 @@ async def test_a_pause_whose_caller_goes_away_just_then_holds(stage: Stage) -> N
         await pausing
     assert stage.see(lambda reader: reader.meta("paused")) == b"1"
     assert stage.ctx.gate.paused
+
+
+async def test_who_paused_it_and_why_is_told_as_long_as_it_is_paused(stage: Stage) -> None:
+    state = HubState(stage.ctx, version="1", wake=stage.dispatcher.wake.set)
+    assert state.facts().reason == ""
+    await state.pause("tokens/7", "the disk is changed")
+    assert state.facts().reason == "paused by tokens/7: the disk is changed"
+    again = HubState(stage.ctx, version="1", wake=stage.dispatcher.wake.set)
+    assert again.facts().reason == "paused by tokens/7: the disk is changed", "also after a restart"
+    await state.pause("local", "")
+    assert state.facts().reason == "paused by local"
+    await state.drain("me", "upgrade")
+    assert state.facts().reason == "drained by me: upgrade", "what refuses more goes first"
+    await state.resume("me")
+    assert state.facts().reason == ""
+
+
+async def test_a_pause_of_an_older_hub_has_no_reason(stage: Stage) -> None:
+    await stage.ctx.store.write(lambda txn: txn.set_meta("paused", b"1"))
+    stage.ctx.gate.paused = True
+    state = HubState(stage.ctx, version="1", wake=stage.dispatcher.wake.set)
+    assert (state.state.name, state.facts().reason) == ("PAUSED", "")

@@ -21,11 +21,13 @@ def test_every_service_of_the_contract_is_served():
         agent_service_pb2,
         goal_service_pb2,
         hub_service_pb2,
+        notify_service_pb2,
         registry_service_pb2,
         task_service_pb2,
     )
 
-    files = (task_service_pb2, agent_service_pb2, goal_service_pb2, registry_service_pb2, hub_service_pb2)
+    files = (task_service_pb2, agent_service_pb2, goal_service_pb2, registry_service_pb2, notify_service_pb2,
+             hub_service_pb2)  # fmt: skip
     declared = {name for file in files for name in file.DESCRIPTOR.services_by_name}
     assert declared == {service.name for service in app.SERVICES}
 

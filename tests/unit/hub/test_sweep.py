@@ -114,3 +114,32 @@ async def test_a_clock_that_jumped_does_not_put_off_what_is_due_soon(stage: Stag
     await file_many(stage, 1, start_at=stage.clock.now() + 0.06)
     async with asyncio.timeout(5.0):
         await stage.sweep.wake.wait()
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+async def test_a_clock_that_jumped_forward_takes_no_work_back_and_charges_nothing(stage: Stage, accepted: bool) -> None:
+    """Deadlines of what is held are dates: they move with the clock. Found by `clock-jump`, seed 991869."""
+    lease_s = stage.ctx.settings.lease_s
+
+    async def pass_time(seconds: float, ack: int = 1) -> None:
+        session = stage.sessions.get("a1")
+        assert session is not None
+        stage.sessions.heard(session, ack)
+        await stage.pass_time(seconds)
+
+    await stage.online("a1")
+    for _ in range(3):  # until the hub has no patience left for those who are late
+        await pass_time(lease_s / 2, ack=0)
+    task = await stage.submit(start_timeout_s=60.0, run_timeout_s=60.0)
+    if accepted:
+        await stage.do(lambda txn: work.accept(txn, Holding(task, 1), "a1", stage.clock.now()))
+    before = stage.state(task)
+    stage.clock.jump(3600.0)
+    await pass_time(0.0)
+    await pass_time(10.0)
+    assert stage.state(task) is before
+    for _ in range(10):  # and they pass at their time all the same
+        await pass_time(lease_s / 2)
+    attempt = stage.see(lambda reader: reader.attempt(task, 1))
+    assert attempt is not None and attempt.failure is not None
+    assert attempt.failure.reason == ("TIMEOUT" if accepted else "START_TIMEOUT")

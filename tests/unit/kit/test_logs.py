@@ -114,6 +114,20 @@ def test_text_for_people_holds_no_secret_either(out):
     assert "hunter2" not in out.getvalue()
 
 
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_by_itself_it_is_text_on_a_terminal_and_json_elsewhere(out):
+    terminal, pipe = Terminal(), io.StringIO()
+    for stream in (terminal, pipe):
+        logs.configure(stream=stream)
+        logs.get("x").info("a.b", task="t1")
+    assert "a.b" in terminal.getvalue() and not terminal.getvalue().startswith("{")
+    assert json.loads(pipe.getvalue())["event"] == "a.b"
+
+
 @pytest.mark.parametrize("wrong", [{"level": "loud"}, {"form": "xml"}])
 def test_a_wrong_setting_is_refused(wrong):
     with pytest.raises(errors.Invalid):

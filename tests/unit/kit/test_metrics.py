@@ -11,7 +11,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from prometheus_client.parser import text_string_to_metric_families
 
-from hub.core import alert, change, goal, task
+from hub.core import alert, alert_rule, change, goal, task
 from hub.core.agent import State as AgentState
 from hub.engine.desk.hubstate import State as HubState
 from kit import metrics, otlp, promtext, tally
@@ -37,7 +37,7 @@ def test_an_entry_has_a_name_a_unit_a_sentence_and_few_series(metric):
 def test_no_attribute_is_an_id(metric):
     for attribute in metric.attributes:
         assert attribute.name not in {"task", "goal", "agent", "repo", "session", "change", "id", "name", "principal"}
-        assert 1 < len(attribute.values) <= 12
+        assert 1 < len(attribute.values) <= 16
 
 
 def test_names_are_unique_in_both_spellings():
@@ -60,6 +60,7 @@ def test_the_values_of_attributes_are_those_of_the_tables():
     assert set(metrics.CHANGE_END.values) == set(names(change.FINAL))
     assert set(metrics.AGENT_STATE.values) == set(names(AgentState))
     assert metrics.SEVERITY.values == names(alert.Severity)
+    assert metrics.ALERT_RULE.values == tuple(alert_rule.BY_ID)
     assert metrics.HUB_STATE.values == names(HubState)
 
 
@@ -174,3 +175,34 @@ def test_what_a_collector_reads_is_what_was_counted():
     assert sum(wait["high"].bucket_counts) == 2
     assert wait["low"].count == 0
     assert not wait["high"].HasField("max")
+
+
+def seen_twice() -> tally.Snapshot:
+    made = tally.Tally(started_at=1_000.0)
+    made.histogram(metrics.WAIT).observe(0.01, "high", seen=tally.Seen(1_010.0, 0xA, 0xB))
+    made.histogram(metrics.WAIT).observe(0.011, "high", seen=tally.Seen(1_020.0, 0xC, 0xD))
+    made.histogram(metrics.WAIT).observe(70.0, "high", seen=tally.Seen(1_030.0, 0xE, 0xF))
+    made.histogram(metrics.WAIT).observe(71.0, "high")
+    return made.snapshot(1_060.0, {})
+
+
+def exemplars_of(exemplars_after: float = 0.0) -> dict[int, tuple[int, float]]:
+    data = otlp.data(seen_twice(), Resource({}), InstrumentationScope("agentcom", "1"), exemplars_after)
+    points = encode_metrics(data).resource_metrics[0].scope_metrics[0].metrics[0].histogram.data_points
+    return {
+        int.from_bytes(one.trace_id, "big"): (int.from_bytes(one.span_id, "big"), one.as_double)
+        for point in points
+        for one in point.exemplars
+    }
+
+
+def test_each_bucket_keeps_where_its_newest_value_was_seen():
+    assert exemplars_of() == {0xC: (0xD, 0.011), 0xE: (0xF, 70.0)}
+
+
+def test_an_exemplar_is_told_to_a_collector_once():
+    assert exemplars_of(exemplars_after=1_020.0) == {0xE: (0xF, 70.0)}
+
+
+def test_every_metric_is_told_by_a_program_that_is_known():
+    assert {one.node for one in metrics.CATALOGUE} == {"hub", "sidecar", "hub, sidecar"}
