@@ -33,8 +33,8 @@ MADE = {"tls/hub", "tls/clients/operator", "tls/clients/dashboard", "tls/clients
 #: What agentcom-tls puts into such a folder.
 TLS_FILES = {"tls/hub": {"hub.crt", "hub.key", "ca.crt"}}
 CLIENT_FILES = {"client.crt", "client.key", "ca.crt"}
-#: A name with a version that does not move.
-PINNED = re.compile(r"[a-z.]+/[a-z]+/[a-z-]+:v?\d+\.\d+\.\d+(-[a-z]+)*")
+#: A name with a version that does not move; where it is had from is for whoever builds to say.
+PINNED = re.compile(r"([a-z]+/)?[a-z-]+:v?\d+\.\d+\.\d+(-[a-z]+)*")
 
 
 class Loader(yaml.SafeLoader):
