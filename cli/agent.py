@@ -8,8 +8,11 @@ import typer
 from rich.console import Group, RenderableType
 
 from agentcom.v1 import agent_pb2, agent_service_pb2, task_pb2
-from cli import agent_add, agent_preflight, agent_remove, output, words
+from cli import output, words
 from cli.command import command
+from cli.onboarding import add as agent_add
+from cli.onboarding import preflight as agent_preflight
+from cli.onboarding import remove as agent_remove
 from cli.session import LIST_COUNT, Session, request_id
 from kit import channel
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from agentcom.v1 import notify_service_pb2_grpc
 from hub.config import Config
-from hub.core import digest
+from hub.core.notices import digest
 from hub.engine.alerts.board import Board
 from hub.engine.desk.measure import Numbers
 from hub.engine.live.context import Context

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from hub.config import Config
-from hub.core import alert_facts
+from hub.core.alerts import facts as alert_facts
 from hub.core.token import Scope
 from hub.engine.alerts.board import Board
 from hub.engine.alerts.watch import Watch

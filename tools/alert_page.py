@@ -1,11 +1,11 @@
-"""The page of the rules for alerts, from the catalogue in hub/core/alert_rule.py."""
+"""The page of the rules for alerts, from the catalogue in hub/core/alerts/rule.py."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from hub.core import alert_rule
-from hub.core.alert_rule import Rule
+from hub.core.alerts import rule as alert_rule
+from hub.core.alerts.rule import Rule
 
 HEAD: Final = """# The rules for alerts
 

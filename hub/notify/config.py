@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hub.core import digest
+from hub.core.notices import digest
 from kit import channel, errors
 from kit.config import setting
 

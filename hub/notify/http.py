@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import httpcore2
 
-from hub.core import notice, subscription
+from hub.core.notices import notice, subscription
 from kit import errors
 
 ADDRESSES_MAX: Final = 4

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from hub.core.notice import Kind, Notice
+from hub.core.notices.notice import Kind, Notice
 from hub.notify import http
 
 MESSAGE_BYTES_MAX: Final = 4_000

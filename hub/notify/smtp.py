@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import aiosmtplib
 
-from hub.core import notice as notices
-from hub.core.notice import Notice
+from hub.core.notices import notice as notices
+from hub.core.notices.notice import Notice
 from kit import secrecy
 
 

@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from hub.core.notice import Notice
+from hub.core.notices.notice import Notice
 from hub.notify import http
 from kit import errors
 

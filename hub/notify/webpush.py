@@ -6,10 +6,10 @@ from typing import Final
 
 import msgspec
 
-from hub.core import notice as notices
-from hub.core import subscription as subscriptions
-from hub.core.notice import Kind, Notice
-from hub.core.subscription import Subscription
+from hub.core.notices import notice as notices
+from hub.core.notices import subscription as subscriptions
+from hub.core.notices.notice import Kind, Notice
+from hub.core.notices.subscription import Subscription
 from hub.notify import http, ntfy, sealing, vapid
 
 KEPT_S: Final = 86_400

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 
 from agentcom.v1 import hub_service_pb2
-from hub.core import alert
+from hub.core.alerts import alert
 from hub.engine.alerts.desk import AlertDesk
 from hub.rpc import translate, translate_alert
 from kit import errors, ids, principal

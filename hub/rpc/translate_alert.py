@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from agentcom.v1 import alert_pb2
-from hub.core import alert
-from hub.core.alert import Mute
-from hub.core.alert_rule import Setting
+from hub.core.alerts import alert
+from hub.core.alerts.alert import Mute
+from hub.core.alerts.rule import Setting
 from hub.engine.alerts.desk import Shown, ShownRule
 from hub.rpc import translate
 

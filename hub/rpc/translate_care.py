@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agentcom.v1 import backup_pb2, hub_pb2, hub_service_pb2
-from hub.core.alert_facts import Facts
+from hub.core.alerts.facts import Facts
 from hub.core.backup import Backup
 from hub.core.diagnosis import Diagnosis, Findings
 from hub.rpc import translate

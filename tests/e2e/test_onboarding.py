@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from agentcom.v1 import agent_pb2, hub_service_pb2
-from cli.agent_folder import RECORD, STEPS, AgentFolder
-from cli.plain_process import PlainProcess
+from cli.onboarding.folder import RECORD, STEPS, AgentFolder
+from cli.onboarding.plain_process import PlainProcess
 from kit import errors
 from tests.support import processes
 from tests.support.authority import Authority

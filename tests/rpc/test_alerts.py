@@ -11,7 +11,7 @@ import pytest
 from google.protobuf import duration_pb2, field_mask_pb2
 
 from agentcom.v1 import agent_pb2, agent_service_pb2, alert_pb2, attach_pb2, hub_service_pb2, registry_service_pb2
-from hub.core import alert_rule
+from hub.core.alerts import rule as alert_rule
 from hub.core.token import Scope
 from kit import errors
 from tests.support.hub import Caller, as_token, fields, refused, running

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from hub.core import notice
-from hub.core.notice import Kind, Notice
-from hub.core.subscription import Subscription
+from hub.core.notices import notice
+from hub.core.notices.notice import Kind, Notice
+from hub.core.notices.subscription import Subscription
 from hub.notify import config as settings
 from hub.notify import http, ntfy, sinks, smtp, vapid, webhook, webpush
 from kit import errors

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cli import service
+from cli.onboarding import service
 from hub import __main__ as hub_main
 from sidecar import __main__ as sidecar_main
 

@@ -2,8 +2,8 @@
 
 It goes to the log, the event log and the store.
 
-What is measured comes from the facts, what it means from `hub.core.alert_facts`, and what becomes of it from
-`hub.core.alert_course`. The board holds the course in memory and writes it down, together with the events that tell of
+What is measured comes from the facts, what it means from `hub.core.alerts.facts`, and what becomes of it from
+`hub.core.alerts.course`. The board holds the course in memory and writes it down, together with the events that tell of
 it, whenever it has changed: so a hub that restarts tells nobody again of what it told before. What people have said
 (rules, mutes, acknowledgements) is read again after each commit that changed it, and never kept ahead of the store.
 """
@@ -14,11 +14,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from hub.core import alert, alert_course, alert_facts, alert_rule
-from hub.core.alert import Alert, Mute
-from hub.core.alert_course import Course, Found, Given, News
-from hub.core.alert_facts import Facts, Work
-from hub.core.alert_rule import Setting
+from hub.core.alerts import alert
+from hub.core.alerts import course as alert_course
+from hub.core.alerts import facts as alert_facts
+from hub.core.alerts import rule as alert_rule
+from hub.core.alerts.alert import Alert, Mute
+from hub.core.alerts.course import Course, Found, Given, News
+from hub.core.alerts.facts import Facts, Work
+from hub.core.alerts.rule import Setting
 from hub.core.event import Event
 from hub.engine.live.context import Context
 from hub.engine.script import alerting

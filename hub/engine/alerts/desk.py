@@ -7,9 +7,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from hub.core import alert, alert_rule
-from hub.core.alert import Alert, Mute
-from hub.core.alert_rule import Rule, Setting
+from hub.core.alerts import alert
+from hub.core.alerts import rule as alert_rule
+from hub.core.alerts.alert import Alert, Mute
+from hub.core.alerts.rule import Rule, Setting
 from hub.engine.alerts.board import Board
 from hub.engine.live.context import Context
 from hub.engine.script import alerting

@@ -11,9 +11,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from hub.core import mainline, proof, window
-from hub.core.alert import Alert
-from hub.core.alert_facts import Offline, Red, Work
+from hub.core import proof
+from hub.core.alerts import mainline, window
+from hub.core.alerts.alert import Alert
+from hub.core.alerts.facts import Offline, Red, Work
 from hub.core.event import Event
 from hub.core.repo import Repo
 from hub.core.task import Expectation, Kind, Phase, Receipt, State, Task, Verdict

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
-from hub.core import alert_facts
+from hub.core.alerts import facts as alert_facts
 from hub.core.backup import Backup, Trigger
 from hub.core.diagnosis import Diagnosis, Findings
 from hub.engine.live.context import Context

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final, NamedTuple
 
-from hub.core.alert import Severity
+from hub.core.alerts.alert import Severity
 from hub.engine.alerts.board import Board
 from hub.engine.desk.hubstate import State
 from hub.engine.desk.stats import Stats

@@ -10,10 +10,10 @@ from typing import Final
 
 import msgspec
 
-from hub.core.digest import Tally
-from hub.core.notice import Gather
-from hub.core.outbox import Outbox
-from hub.core.subscription import Subscription
+from hub.core.notices.digest import Tally
+from hub.core.notices.notice import Gather
+from hub.core.notices.outbox import Outbox
+from hub.core.notices.subscription import Subscription
 from hub.store.base import Reader
 from kit import logs
 

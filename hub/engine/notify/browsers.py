@@ -7,8 +7,8 @@ from typing import Final
 
 import msgspec
 
-from hub.core import subscription
-from hub.core.subscription import Subscription
+from hub.core.notices import subscription
+from hub.core.notices.subscription import Subscription
 from hub.engine.live.context import Context
 from hub.engine.notify import book
 from hub.store.base import Reader, Txn

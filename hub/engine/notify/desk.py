@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from hub.core.outbox import Lane
-from hub.core.subscription import Subscription
+from hub.core.notices.outbox import Lane
+from hub.core.notices.subscription import Subscription
 from hub.engine.live.context import Context
 from hub.engine.notify.notifier import WEBPUSH, Notifier, Pusher
 from kit import errors

@@ -17,12 +17,12 @@ from typing import Final, Protocol
 
 import msgspec
 
-from hub.core import digest, notice, outbox
-from hub.core.alert import Alert
-from hub.core.digest import Tally
-from hub.core.notice import Notice
-from hub.core.outbox import Outbox
-from hub.core.subscription import Subscription
+from hub.core.alerts.alert import Alert
+from hub.core.notices import digest, notice, outbox
+from hub.core.notices.digest import Tally
+from hub.core.notices.notice import Notice
+from hub.core.notices.outbox import Outbox
+from hub.core.notices.subscription import Subscription
 from hub.core.task import State
 from hub.engine.live.context import Context
 from hub.engine.notify import book

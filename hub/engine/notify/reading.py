@@ -10,11 +10,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from hub.core import digest, notice
-from hub.core.alert import Alert, Severity
-from hub.core.digest import Tally
+from hub.core.alerts.alert import Alert, Severity
 from hub.core.event import Event
-from hub.core.notice import Gather
+from hub.core.notices import digest, notice
+from hub.core.notices.digest import Tally
+from hub.core.notices.notice import Gather
 from hub.engine.live.context import Context
 
 CHUNK: Final = 256

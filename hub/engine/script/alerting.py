@@ -14,10 +14,11 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from hub.core import alert, alert_rule
-from hub.core.alert import MUTES_MAX, Ack, Alert, Mute
-from hub.core.alert_course import Course, News
-from hub.core.alert_rule import Edited, Setting
+from hub.core.alerts import alert
+from hub.core.alerts import rule as alert_rule
+from hub.core.alerts.alert import MUTES_MAX, Ack, Alert, Mute
+from hub.core.alerts.course import Course, News
+from hub.core.alerts.rule import Edited, Setting
 from hub.store.base import Reader, Txn
 from kit import errors, ids, logs
 

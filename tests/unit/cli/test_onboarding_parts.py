@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli import agent_folder, names, service, sidecar_config
-from cli.agent_folder import STEPS, AgentFolder, Asked, Record
+from cli.onboarding import folder as agent_folder
+from cli.onboarding import names, service, sidecar_config
+from cli.onboarding.folder import STEPS, AgentFolder, Asked, Record
 from kit import errors, ids
 from sidecar import config
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cli import plain_process
-from cli.plain_process import PlainProcess
+from cli.onboarding import plain_process
+from cli.onboarding.plain_process import PlainProcess
 from tests.support import processes
 
 #: Ends at the second TERM, as a sidecar that still has something to finish.

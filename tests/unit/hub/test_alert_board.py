@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from hub.core import alert, alert_rule
-from hub.core.alert import MUTES_MAX, Mute, Severity
-from hub.core.alert_facts import Facts, Work
+from hub.core.alerts import alert
+from hub.core.alerts import rule as alert_rule
+from hub.core.alerts.alert import MUTES_MAX, Mute, Severity
+from hub.core.alerts.facts import Facts, Work
 from hub.core.event import EVENT_TYPES, Event
 from hub.engine.alerts.board import LOOK_S, SOON_S, UNTOLD_MAX, Board
 from hub.engine.alerts.desk import AlertDesk

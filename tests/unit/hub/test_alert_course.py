@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.core import alert, alert_course, alert_rule
-from hub.core.alert import Ack, Alert, Mute, Severity
-from hub.core.alert_course import Course, Found, Given, News, Quiet, Reading
+from hub.core.alerts import alert
+from hub.core.alerts import course as alert_course
+from hub.core.alerts import rule as alert_rule
+from hub.core.alerts.alert import Ack, Alert, Mute, Severity
+from hub.core.alerts.course import Course, Found, Given, News, Quiet, Reading
 
 RULE = "agent-offline"
 ID = "agent-offline.anna"

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from hub.core import alert_facts, alert_rule
-from hub.core.alert import RAISED_MAX
-from hub.core.alert_course import Found, Reading
-from hub.core.alert_facts import SUBJECTS_MAX, Facts, Offline, Red, Work
+from hub.core.alerts import facts as alert_facts
+from hub.core.alerts import rule as alert_rule
+from hub.core.alerts.alert import RAISED_MAX
+from hub.core.alerts.course import Found, Reading
+from hub.core.alerts.facts import SUBJECTS_MAX, Facts, Offline, Red, Work
 
 MIB = 1024 * 1024
 WELL = Facts(

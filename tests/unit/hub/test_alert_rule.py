@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from hub.core import alert_rule
-from hub.core.alert import Severity
-from hub.core.alert_rule import BY_ID, CATALOGUE, FIELDS, Edited, Setting
+from hub.core.alerts import rule as alert_rule
+from hub.core.alerts.alert import Severity
+from hub.core.alerts.rule import BY_ID, CATALOGUE, FIELDS, Edited, Setting
 from kit import errors, ids
 
 OFFLINE = BY_ID["agent-offline"]

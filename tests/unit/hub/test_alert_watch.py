@@ -11,8 +11,8 @@ import pytest
 from hub.core import change as changes
 from hub.core import goal as goals
 from hub.core import proof
-from hub.core.alert import Alert
-from hub.core.alert_facts import Offline, Red, Work
+from hub.core.alerts.alert import Alert
+from hub.core.alerts.facts import Offline, Red, Work
 from hub.core.attach import Accepted, Failed, Report
 from hub.core.change import Change
 from hub.core.goal import Assertion, Goal

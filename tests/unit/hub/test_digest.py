@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.core import digest
-from hub.core.digest import Now, Tally
 from hub.core.event import EVENT_TYPES, Event
-from hub.core.notice import Kind
+from hub.core.notices import digest
+from hub.core.notices.digest import Now, Tally
+from hub.core.notices.notice import Kind
 from kit import errors
 
 AT = 1_700_000_000.0

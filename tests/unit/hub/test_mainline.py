@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hub.core import mainline
-from hub.core.mainline import EVIDENCE_S, REPOS_MAX, Mainline
+from hub.core.alerts import mainline
+from hub.core.alerts.mainline import EVIDENCE_S, REPOS_MAX, Mainline
 
 
 def test_a_red_check_is_evidence_until_it_is_seen_to_hold():

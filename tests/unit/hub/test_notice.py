@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.core import notice
 from hub.core.event import EVENT_TYPES, Event
-from hub.core.notice import Kind, Topic
+from hub.core.notices import notice
+from hub.core.notices.notice import Kind, Topic
 
 AT = 1_700_000_000.0
 

@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from hub.core import alert, notice
-from hub.core.notice import Kind, Notice
-from hub.core.subscription import Subscription
+from hub.core.alerts import alert
+from hub.core.notices import notice
+from hub.core.notices.notice import Kind, Notice
+from hub.core.notices.subscription import Subscription
 from hub.core.token import Scope
 from hub.engine.desk.vault import Vault
 from hub.engine.live.context import Context

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.core import outbox
-from hub.core.notice import Failed, Kind, Notice, Refused
-from hub.core.outbox import Lane, Outbox
+from hub.core.notices import outbox
+from hub.core.notices.notice import Failed, Kind, Notice, Refused
+from hub.core.notices.outbox import Lane, Outbox
 
 AT = 1_700_000_000.0
 RATE = 20 / 3600

@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from hub.core.notice import TEXT_CHARS_MAX, TITLE_CHARS_MAX, Kind, Notice
+from hub.core.notices.notice import TEXT_CHARS_MAX, TITLE_CHARS_MAX, Kind, Notice
 from hub.notify import sealing, vapid, webpush
 from kit import errors
 from tests.support.receiver import Browser, unpadded, vapid_claims

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hub.core import subscription
-from hub.core.subscription import Subscription
+from hub.core.notices import subscription
+from hub.core.notices.subscription import Subscription
 from kit import errors
 
 GOOD = (

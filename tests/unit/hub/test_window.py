@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.core.window import Growth, Rate, Sums, Trail
+from hub.core.alerts.window import Growth, Rate, Sums, Trail
 
 
 def test_what_ended_counts_until_the_window_has_passed():

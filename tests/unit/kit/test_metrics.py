@@ -11,8 +11,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from prometheus_client.parser import text_string_to_metric_families
 
-from hub.core import alert, alert_rule, change, goal, task
+from hub.core import change, goal, task
 from hub.core.agent import State as AgentState
+from hub.core.alerts import alert
+from hub.core.alerts import rule as alert_rule
 from hub.engine.desk.hubstate import State as HubState
 from kit import metrics, otlp, promtext, tally
 from kit.metrics import CATALOGUE, Kind

@@ -17,10 +17,14 @@ from typing import Annotated
 import msgspec
 import typer
 
-from cli import agent_folder, agent_steps, agent_trial, command, names, service, words
-from cli.agent_folder import AgentFolder, Asked, Record, Step
-from cli.agent_preflight import Base
-from cli.agent_steps import Steps
+from cli import command, words
+from cli.onboarding import folder as agent_folder
+from cli.onboarding import names, service
+from cli.onboarding import steps as agent_steps
+from cli.onboarding import trial as agent_trial
+from cli.onboarding.folder import AgentFolder, Asked, Record, Step
+from cli.onboarding.preflight import Base
+from cli.onboarding.steps import Steps
 from cli.session import Session
 from kit import channel, errors
 

@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from hub.core import notice
 from hub.core.event import Event
-from hub.core.notice import Kind, Notice
+from hub.core.notices import notice
+from hub.core.notices.notice import Kind, Notice
 from kit import errors, ids
 
 NAMES_MAX: Final = 5

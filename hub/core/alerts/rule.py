@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from hub.core.alert import RULES, Severity
+from hub.core.alerts.alert import RULES, Severity
 from kit import errors
 
 TASKS: Final = "tasks"

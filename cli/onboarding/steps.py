@@ -14,9 +14,12 @@ from pathlib import Path
 import msgspec
 
 from agentcom.v1 import agent_service_pb2, hub_pb2, hub_service_pb2
-from cli import agent_preflight, agent_trial, command, service, session, sidecar_config, words
-from cli.agent_folder import STEPS, AgentFolder, Record, Step
-from cli.agent_preflight import Row
+from cli import command, session, words
+from cli.onboarding import preflight as agent_preflight
+from cli.onboarding import service, sidecar_config
+from cli.onboarding import trial as agent_trial
+from cli.onboarding.folder import STEPS, AgentFolder, Record, Step
+from cli.onboarding.preflight import Row
 from cli.session import Session
 from kit import channel, errors
 

@@ -15,9 +15,11 @@ import msgspec
 import typer
 
 from agentcom.v1 import registry_service_pb2
-from cli import agent_folder, output, service, words
-from cli.agent_folder import AgentFolder
+from cli import output, words
 from cli.failure import Code
+from cli.onboarding import folder as agent_folder
+from cli.onboarding import service
+from cli.onboarding.folder import AgentFolder
 from cli.session import Session
 from kit import errors, program
 

@@ -14,9 +14,13 @@ from typing import Annotated
 import typer
 
 from agentcom.v1 import agent_service_pb2
-from cli import agent_folder, agent_preflight, agent_trial, service, words
-from cli.agent_folder import AgentFolder
-from cli.agent_preflight import Base, Row
+from cli import words
+from cli.onboarding import folder as agent_folder
+from cli.onboarding import preflight as agent_preflight
+from cli.onboarding import service
+from cli.onboarding import trial as agent_trial
+from cli.onboarding.folder import AgentFolder
+from cli.onboarding.preflight import Base, Row
 from cli.session import Session
 from kit import errors
 

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from cli import plain_process
-from cli.agent_folder import AgentFolder, ServiceKind
+from cli.onboarding import plain_process
+from cli.onboarding.folder import AgentFolder, ServiceKind
 from kit import errors, program
 
 SYSTEMCTL_TIMEOUT_S = 20.0

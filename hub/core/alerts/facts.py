@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar
 
-from hub.core.alert_course import Found, Reading
-from hub.core.alert_rule import Setting
+from hub.core.alerts.course import Found, Reading
+from hub.core.alerts.rule import Setting
 
 T = TypeVar("T")
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from google.protobuf import duration_pb2, timestamp_pb2
 
 from agentcom.v1 import agent_pb2, agent_service_pb2, task_pb2, task_service_pb2
-from cli import goal_board, service, task_watch, words
+from cli import goal_board, task_watch, words
+from cli.onboarding import service
 from cli.session import Session
 from kit import errors
 

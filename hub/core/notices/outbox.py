@@ -16,8 +16,8 @@ from typing import Final
 
 import msgspec
 
-from hub.core import notice
-from hub.core.notice import Kind, Notice
+from hub.core.notices import notice
+from hub.core.notices.notice import Kind, Notice
 from kit import backoff
 
 WAITING_MAX: Final = 30

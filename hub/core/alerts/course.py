@@ -22,9 +22,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from hub.core import alert, alert_rule
-from hub.core.alert import RAISED_MAX, Ack, Alert, Severity
-from hub.core.alert_rule import Setting
+from hub.core.alerts import alert
+from hub.core.alerts import rule as alert_rule
+from hub.core.alerts.alert import RAISED_MAX, Ack, Alert, Severity
+from hub.core.alerts.rule import Setting
 
 QUIET_MAX: Final = 1_000
 """Alerts whose cooldown is remembered: those of a fleet of a thousand agents."""
