@@ -75,7 +75,7 @@ def make(config: Config, hub: Hub | None = None) -> flask.Flask:
 
 _FILTERS: Final = (
     "tone", "short", "tail", "number", "about", "size", "seconds", "duration", "at", "ago", "between", "iso",
-    "plain", "percent", "length_text", "measure", "typed", "cli", "told", "diff",
+    "plain", "percent", "length_text", "measure", "typed", "cli", "told", "diff", "prose",
 )  # fmt: skip
 
 

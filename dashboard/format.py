@@ -147,7 +147,7 @@ def measure(value: float, unit: str) -> str:
         case "bytes":
             return size(value)
         case _:
-            return f"{value:g} {unit}".rstrip()
+            return f"{value:g} {unit.removesuffix('s') if value == 1 else unit}".rstrip()
 
 
 def typed(value: float, unit: str) -> str:
@@ -223,12 +223,19 @@ def plain(text: str) -> str:
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
 
 
+def prose(text: str) -> Markup:
+    """A sentence of the hub: what stands between backticks is code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(plain(text)))))
+
+
 def diff(text: str) -> Markup:
     """A diff with a class for each run of lines of one kind."""
     # Escaped as a whole, which keeps the first character of each line of a kind: thousands of lines in milliseconds.
     runs = itertools.groupby(str(escape(text)).splitlines(keepends=True), _kind_of_line)
     return Markup("".join(f'<span class="{kind}">{"".join(lines)}</span>' for kind, lines in runs))
 
+
+_CODE: Final = re.compile("`([^`\n]+)`")
 
 _LINES: Final = {"+": "add", "-": "del", "@": "hunk"}
 

@@ -35,11 +35,19 @@ def test_a_length_of_time_to_be_typed_in_again(seconds, text):
     [
         (0.35, "share", "35 %", "35%"), (120, "seconds", "2 m 00 s", "2m"), (2**28, "bytes", "268.4 MB", "256MiB"),
         (7, "tasks", "7 tasks", "7"), (2.5, "intervals", "2.5 intervals", "2.5"), (1, "", "1", "1"),
+        (1, "tasks", "1 task", "1"),
     ],
 )  # fmt: skip
 def test_a_value_in_its_unit(value, unit, shown, typed):
     assert format.measure(value, unit) == shown
     assert format.typed(value, unit) == typed
+
+
+def test_a_sentence_of_the_hub_shows_commands_as_code_and_is_escaped():
+    assert format.prose("run `agentcom hub backup`; <b> & `") == (
+        "run <code>agentcom hub backup</code>; &lt;b&gt; &amp; `"
+    )
+    assert format.prose("`<script>`") == "<code>&lt;script&gt;</code>"
 
 
 def test_an_event_says_nothing_twice_and_dates_as_dates():
