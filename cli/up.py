@@ -41,7 +41,7 @@ async def start_hub(folder: Path, *, port: int = 0) -> tuple[children.Child, str
     goals = folder / "goals"
     try:
         for made in (data, goals):
-            made.mkdir(parents=True, exist_ok=True)
+            made.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise errors.Invalid.of("--dir", f"{error.filename}: {error.strerror}") from error
     address_file = data / "hub.addr"

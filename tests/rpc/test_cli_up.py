@@ -54,6 +54,7 @@ async def test_up_runs_a_hub_and_a_sidecar_until_ctrl_c_and_leaves_nothing(tmp_p
             while b"Ctrl-C" not in await process.stdout.readline():
                 pass
         address = first.split()[1]
+        assert (tmp_path / "hub").stat().st_mode & 0o077 == 0, "the data folder is the owner's alone"
         done = await asyncio.to_thread(
             agentcom, address, "task", "create", "say hello", "--command", "echo hello", "--wait"
         )
