@@ -31,6 +31,11 @@ VARIABLES = frozenset(
 )  # fmt: skip
 
 
+def test_the_first_two_commands_that_a_stranger_meets_are_the_demo_and_the_tests():
+    steps = script.steps(markdown.read(ALL["README.md"]))
+    assert [step.command for step in steps[:2]] == ["make demo", "make test"]
+
+
 @pytest.fixture(params=ALL)
 def page(request: pytest.FixtureRequest) -> markdown.Page:
     return markdown.read(ALL[request.param])
