@@ -107,6 +107,13 @@ ROWS: list[tuple[str, dict[str, object], list[str]]] = [
     ("HubService/WatchEvents", {"position": -2}, ["position"]),
     ("HubService/ForgiveViolator", {}, ["principal"]),
     ("HubService/VerifyStore", {"backup": "backups/../../etc"}, ["backup"]),
+    ("NotifyService/TestSink", {"name": "sinks/../x"}, ["name"]),
+    (
+        "NotifyService/CreatePushSubscription",
+        {"endpoint": "http://", "auth": b"x", "display_name": "x" * 101},
+        ["endpoint", "public_key", "auth", "display_name"],
+    ),
+    ("NotifyService/DeletePushSubscription", {"name": "push/x", "endpoint": "x" * 1001}, ["name", "endpoint"]),
     ("HubService/AckAlert", {"name": "alerts/Disk", "note": "x" * 501}, ["name", "note"]),
     ("HubService/AckAlert", {"name": "alertRules/disk-low"}, ["name"]),
     ("HubService/MuteAlert", {"name": "alerts/disk-low"}, ["duration"]),
@@ -165,7 +172,7 @@ NOTHING_TO_GET_WRONG = {
         "ListViolators", "GetHub", "GetStats", "ResumeHub", "GetCaller", "ListAlerts", "ListAlertRules", "CreateBackup",
         "CompactStore", "DiagnoseHub",
     )
-}  # fmt: skip
+} | {f"NotifyService/{method}" for method in ("ListSinks", "GetPushKey", "ListPushSubscriptions")}  # fmt: skip
 METHODS = {f"{service.name}/{method.name}": method for service in app.SERVICES for method in service.methods}
 
 
@@ -208,6 +215,12 @@ async def test_a_message_beyond_the_bound_is_refused_and_the_hub_lives(tmp_path)
 def call(caller, method, request_):
     """Call a method by name with a request made of plain values."""
     service, name = method.split("/")
-    stub = {"TaskService": caller.tasks, "AgentService": caller.agents, "GoalService": caller.goals}.get(service)
-    stub = stub or {"RegistryService": caller.registry, "HubService": caller.hubs}[service]
+    stub = {
+        "TaskService": caller.tasks,
+        "AgentService": caller.agents,
+        "GoalService": caller.goals,
+        "RegistryService": caller.registry,
+        "HubService": caller.hubs,
+        "NotifyService": caller.notify,
+    }[service]
     return getattr(stub, name)(message_factory.GetMessageClass(METHODS[method].input_type)(**request_))

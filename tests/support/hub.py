@@ -15,6 +15,7 @@ from agentcom.v1 import (
     goal_service_pb2_grpc,
     hub_service_pb2,
     hub_service_pb2_grpc,
+    notify_service_pb2_grpc,
     registry_service_pb2_grpc,
     task_service_pb2,
     task_service_pb2_grpc,
@@ -39,6 +40,7 @@ class Caller:
         self.goals = self._bound(goal_service_pb2_grpc.GoalServiceStub)
         self.registry = self._bound(registry_service_pb2_grpc.RegistryServiceStub)
         self.hubs = self._bound(hub_service_pb2_grpc.HubServiceStub)
+        self.notify = self._bound(notify_service_pb2_grpc.NotifyServiceStub)
 
     def _bound(self, stub: Any) -> Any:
         return _Bound(stub(self.channel), self.metadata)
