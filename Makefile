@@ -69,7 +69,7 @@ bench: setup ## Measure, side by side with the bare floor
 	@$(BIN)/python -m tests.bench
 
 sim: setup ## Simulate: 500 seeds (SEEDS=n START=n), or one with its trace (SEED=n)
-	@$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),$(if $(SEEDS),--seeds $(SEEDS)) $(if $(START),--start $(START))) $(if $(HOURS),--hours $(HOURS))
+	@$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),$(if $(SEEDS),--seeds $(SEEDS)) $(if $(START),--start $(START))) $(if $(HOURS),--hours $(HOURS)) $(if $(JOBS),--jobs $(JOBS))
 
 sim-twins: setup ## The simulator on the product with one guard taken out: each must be found
 	@$(BIN)/python -m tests.sim --twins

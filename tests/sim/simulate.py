@@ -45,6 +45,11 @@ class Verdict:
     lines: list[str] = field(default_factory=list)
 
 
+def of_seed(seed: int, *, hours: float | None = None) -> Verdict:
+    """What becomes of a seed as it is; `hours` instead of its own length."""
+    return run(seed, mix=chance.mix(seed, hours=hours))
+
+
 def run(
     seed: int,
     *,
