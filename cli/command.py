@@ -179,7 +179,7 @@ def _wrapped(function: Work) -> Callable[..., None]:
 
     parameters = [context, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *shared]
     # Typer reads the signature that a function says it has; the type of functions does not know that attribute.
-    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # inspect reads it
     wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
     del wrapper.__wrapped__  # inspect would look through to the function
     return wrapper

@@ -103,7 +103,7 @@ def _depth(steps: Grid, span: Span) -> Panel:
 
 def _waits(steps: Grid, span: Span) -> Panel:
     def of(one: Sample | None, which: str, share: str) -> float | None:
-        if one is None or not one.HasField(which):  # type: ignore[arg-type]
+        if one is None or not one.HasField(which):  # type: ignore[arg-type]  # the name of a field, chosen at run time
             return None
         told: hub_pb2.Stats.Percentiles = getattr(one, which)
         length = getattr(told, share)

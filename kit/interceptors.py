@@ -272,7 +272,7 @@ class _Checked:
         except errors.Invalid as problem:
             problem.subject = message
             raise
-        return message  # type: ignore[no-any-return]
+        return message  # type: ignore[no-any-return]  # the stubs do not say what a call returns
 
 
 def _nobody(_context: Context, _method: str) -> principal.Principal:

@@ -62,7 +62,7 @@ class _Composer(yaml.SafeLoader):
         self._count = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # the library has no types here
         self._count += 1
         self._depth += 1
         if self._depth > DEPTH_MAX:

@@ -36,10 +36,10 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]  # run as a script, too
 
-from packaging.requirements import Requirement  # noqa: E402
+from packaging.requirements import Requirement  # noqa: E402  # the path is set first
 
-from kit.version import VERSION  # noqa: E402
-from tools import boot  # noqa: E402
+from kit.version import VERSION  # noqa: E402  # the path is set first
+from tools import boot  # noqa: E402  # the path is set first
 
 STAMP_FILE: Final = ".inputs"
 SUMS_FILE: Final = "SHA256SUMS"

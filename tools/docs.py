@@ -16,13 +16,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "gen")]
 
 import dashboard.config  # noqa: E402  # the path above makes them importable
-import hub.config  # noqa: E402
-import sidecar.config  # noqa: E402
-from hub.core import agent_state, change, event, goal, task  # noqa: E402
-from hub.engine.live.context import EngineSettings  # noqa: E402
-from hub.engine.live.retention import Keep  # noqa: E402
-from sidecar.core import session  # noqa: E402
-from tools import alert_page, api, cli_page, log_page, metric_page, pictures, protocol_page, settings  # noqa: E402
+import hub.config  # noqa: E402  # the path is set first
+import sidecar.config  # noqa: E402  # the path is set first
+from hub.core import agent_state, change, event, goal, task  # noqa: E402  # the path is set first
+from hub.engine.live.context import EngineSettings  # noqa: E402  # the path is set first
+from hub.engine.live.retention import Keep  # noqa: E402  # the path is set first
+from sidecar.core import session  # noqa: E402  # the path is set first
+from tools import alert_page, api, cli_page, log_page, metric_page, pictures, protocol_page, settings  # noqa: E402  # the path is set first
 
 Table = Mapping[Any, enum.Enum]
 

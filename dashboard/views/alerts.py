@@ -175,7 +175,7 @@ def _rule(id: str) -> alert_pb2.AlertRule:
     known: Any = caller.read(caller.hub.ListAlertRules, hub_service_pb2.ListAlertRulesRequest()).alert_rules
     for one in known:
         if one.name == name:
-            return one  # type: ignore[no-any-return]
+            return one  # type: ignore[no-any-return]  # the stubs do not say what a call returns
     raise errors.NotFound(f"alert rule {name[:80]} is not there")
 
 

@@ -127,7 +127,7 @@ def _progress(task: task_pb2.Task) -> agent_pb2.Progress | None:
         return None
     for holding, progress in zip(agent.holdings, agent.progress, strict=False):
         if (holding.task, holding.generation) == (task.name, task.generation):
-            return progress  # type: ignore[no-any-return]
+            return progress  # type: ignore[no-any-return]  # the stubs do not say what a call returns
     return None
 
 

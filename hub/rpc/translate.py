@@ -120,8 +120,8 @@ def write_spec(spec: TaskSpec, into: task_pb2.TaskSpec) -> None:
     into.title = spec.title
     into.instructions = spec.instructions
     into.kind = requirement.kind  # type: ignore[assignment]  # the numbers are the same
-    into.lane = spec.lane  # type: ignore[assignment]
-    into.tier = requirement.tier  # type: ignore[assignment]
+    into.lane = spec.lane  # type: ignore[assignment]  # the numbers are the same
+    into.tier = requirement.tier  # type: ignore[assignment]  # the numbers are the same
     wanted = into.requirement
     wanted.SetInParent()
     if requirement.capabilities:
@@ -134,8 +134,8 @@ def write_spec(spec: TaskSpec, into: task_pb2.TaskSpec) -> None:
         write_check(check, into.checks.add())
     if spec.depends_on:
         into.depends_on.extend([f"tasks/{id}" for id in spec.depends_on])
-    into.dependency_policy = spec.dependency_policy  # type: ignore[assignment]
-    into.delivery = spec.delivery  # type: ignore[assignment]
+    into.dependency_policy = spec.dependency_policy  # type: ignore[assignment]  # the numbers are the same
+    into.delivery = spec.delivery  # type: ignore[assignment]  # the numbers are the same
     into.attempts_max = spec.attempts_max
     write_time(spec.start_at, into.start_time)
     write_time(spec.queue_deadline_at, into.queue_deadline)
@@ -178,7 +178,7 @@ def write_check(check: Check, into: task_pb2.Check) -> None:
     into.id = check.id
     into.run = check.run
     write_duration(check.timeout_s, into.timeout)
-    into.expect_on_base = check.expect_on_base  # type: ignore[assignment]
+    into.expect_on_base = check.expect_on_base  # type: ignore[assignment]  # the numbers are the same
 
 
 # The task
@@ -189,7 +189,7 @@ def write_task(task: Task, spec: TaskSpec | None, into: task_pb2.Task, attempts:
     into.name = f"tasks/{task.id}"
     if spec is not None:
         write_spec(spec, into.spec)
-    into.state = task.state  # type: ignore[assignment]
+    into.state = task.state  # type: ignore[assignment]  # the numbers are the same
     into.state_reason = task.reason
     into.generation = task.generation
     into.agent = name("agents", task.agent)
@@ -218,7 +218,7 @@ def write_attempt(attempt: Attempt, into: task_pb2.Attempt) -> None:
     write_time(attempt.accepted_at, into.start_time)
     write_time(attempt.ended_at, into.end_time)
     if attempt.outcome is not AttemptOutcome.ACTIVE:
-        into.outcome = attempt.outcome  # type: ignore[assignment]
+        into.outcome = attempt.outcome  # type: ignore[assignment]  # the numbers are the same
     if attempt.failure is not None:
         write_failure(attempt.failure, into.failure)
     into.charged = attempt.charged
@@ -261,7 +261,7 @@ def write_failure(failure: Failure, into: task_pb2.Failure) -> None:
     """Fill a failure."""
     into.reason = failure.reason
     into.message = failure.message
-    into.attribution = failure.attribution  # type: ignore[assignment]
+    into.attribution = failure.attribution  # type: ignore[assignment]  # the numbers are the same
     into.evidence = failure.evidence
 
 
@@ -300,11 +300,11 @@ def write_receipt(receipt: Receipt, into: task_pb2.Receipt) -> None:
     into.host = receipt.host
     into.agent = receipt.agent
     write_time(receipt.started_at, into.start_time)
-    into.verdict = receipt.verdict  # type: ignore[assignment]
+    into.verdict = receipt.verdict  # type: ignore[assignment]  # the numbers are the same
     into.output_sha256 = receipt.output_sha256
     into.output_tail = receipt.output_tail
     if receipt.phase is not None:
-        into.phase = receipt.phase  # type: ignore[assignment]
+        into.phase = receipt.phase  # type: ignore[assignment]  # the numbers are the same
 
 
 def read_artifacts(messages: Iterable[task_pb2.Artifact]) -> tuple[tuple[ArtifactInfo, ...], dict[str, bytes]]:

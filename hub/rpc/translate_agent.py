@@ -50,8 +50,8 @@ def write_offer(offer: Offer, into: agent_pb2.Offer) -> None:
     into.capabilities.extend(sorted(offer.capabilities))
     into.sandbox = offer.sandbox
     into.executors.extend(sorted(offer.executors))
-    into.tiers.extend(sorted(offer.tiers))  # type: ignore[arg-type]
-    into.kinds.extend(sorted(offer.kinds))  # type: ignore[arg-type]
+    into.tiers.extend(sorted(offer.tiers))  # type: ignore[arg-type]  # the numbers are the same
+    into.kinds.extend(sorted(offer.kinds))  # type: ignore[arg-type]  # the numbers are the same
     into.slots = offer.slots
     into.repos.extend(f"repos/{id}" for id in sorted(offer.repos))
 

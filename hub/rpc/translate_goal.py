@@ -49,7 +49,7 @@ def write_goal(goal: Goal, tally: Tally | None, plan: Plan | None, into: goal_pb
     into.description = goal.description
     into.repo = translate.name("repos", goal.repo)
     into.lane = goal.lane  # type: ignore[assignment]  # the numbers are the same
-    into.state = goal.state  # type: ignore[assignment]
+    into.state = goal.state  # type: ignore[assignment]  # the numbers are the same
     into.state_reason = goal.reason
     counts = into.task_counts
     counts.total, counts.succeeded, counts.failed = goal.task_total, goal.task_succeeded, goal.task_failed
@@ -76,7 +76,7 @@ def write_goal(goal: Goal, tally: Tally | None, plan: Plan | None, into: goal_pb
 def write_finding(finding: Finding, into: goal_pb2.Finding) -> None:
     """Fill a finding of the linter."""
     into.rule = finding.rule
-    into.severity = finding.severity  # type: ignore[assignment]
+    into.severity = finding.severity  # type: ignore[assignment]  # the numbers are the same
     into.field = finding.field
     into.message = finding.message
 
@@ -95,7 +95,7 @@ def write_change(change: Change, into: change_pb2.Change) -> None:
     into.body = change.body
     if change.diff_stat is not None:
         translate.write_diff_stat(change.diff_stat, into.diff_stat)
-    into.state = change.state  # type: ignore[assignment]
+    into.state = change.state  # type: ignore[assignment]  # the numbers are the same
     into.state_reason = change.reason
     into.merge_task = translate.name("tasks", change.merge_task)
     into.merge_sha = change.merge_sha
@@ -127,7 +127,7 @@ def write_repo(repo: Repo, train_length: int, into: repo_pb2.Repo) -> None:
     into.default_branch = repo.default_branch
     for check in repo.checks:
         translate.write_check(check, into.checks.add())
-    into.merge_style = repo.merge_style  # type: ignore[assignment]
+    into.merge_style = repo.merge_style  # type: ignore[assignment]  # the numbers are the same
     into.paused = repo.paused
     translate.write_time(repo.created_at, into.create_time)
     translate.write_time(repo.updated_at, into.update_time)
@@ -154,7 +154,7 @@ def _read_plan_task(message: goal_pb2.PlanTask, lane: Lane) -> PlanTask:
     spec = task_pb2.TaskSpec()
     spec.CopyFrom(message.spec)
     if not spec.lane:
-        spec.lane = lane  # type: ignore[assignment]
+        spec.lane = lane  # type: ignore[assignment]  # the numbers are the same
     works = spec.kind in (task_pb2.TASK_KIND_UNSPECIFIED, task_pb2.TASK_KIND_WORK)
     if not spec.delivery and works:
         spec.delivery = task_pb2.DELIVERY_MERGE

@@ -31,7 +31,7 @@ def write_token(token: Token, into: hub_pb2.Token) -> None:
     """Fill a token, which never carries its secret."""
     into.name = f"tokens/{token.id}"
     into.display_name = token.display_name
-    into.scope = token.scope  # type: ignore[assignment]
+    into.scope = token.scope  # type: ignore[assignment]  # the numbers are the same
     into.agent = translate.name("agents", token.agent)
     translate.write_time(token.created_at, into.create_time)
     translate.write_time(token.expires_at, into.expire_time)
@@ -44,7 +44,7 @@ def write_hub(facts: hubstate.HubFacts, into: hub_pb2.Hub) -> None:
     into.name = "hub"
     into.version = facts.version
     into.uid = facts.uid
-    into.state = facts.state  # type: ignore[assignment]
+    into.state = facts.state  # type: ignore[assignment]  # the numbers are the same
     translate.write_time(facts.started_at, into.start_time)
     into.store = facts.store.kind
     into.schema_version = facts.store.schema_version

@@ -116,7 +116,7 @@ async def serving(folder: Path, agents: int) -> AsyncIterator[tuple[Process, str
         running.append(subprocess.Popen(argv, cwd=ROOT, stderr=subprocess.DEVNULL))  # noqa: ASYNC220  # see process
         argv = [sys.executable, "-m", __name__ if __name__ != "__main__" else "tests.bench.dashboard_pages"]
         argv += ["--fleet", hub.address, "--agents", str(agents)]
-        fleet_process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: ASYNC220
+        fleet_process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: ASYNC220  # it lives as long as the run
         running.append(fleet_process)
         assert fleet_process.stdout is not None
         async with asyncio.timeout(WAIT_S_MAX):

@@ -79,7 +79,7 @@ async def build(folder: Path, count: int) -> Landmarks:
         made: dict[str, str] = {}
         tasks = _tasks(rng, source, now, count)
         while chunk := list(itertools.islice(tasks, BATCH)):
-            await store.write(lambda txn, chunk=chunk: _write(txn, chunk, source, made))  # type: ignore[misc]
+            await store.write(lambda txn, chunk=chunk: _write(txn, chunk, source, made))  # type: ignore[misc]  # mypy types no default of a lambda
             await asyncio.sleep(0)
         return Landmarks(made["queued"], made["dead"], made["succeeded"], made["goal"])
     finally:

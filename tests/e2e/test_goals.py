@@ -45,7 +45,7 @@ def goal_text(first: str, second: str, *, command: str = "", title: str = "two w
 
 
 async def goal_of(fleet: Fleet, name: str) -> goal_pb2.Goal:
-    return (await fleet.goals.GetGoal(goal_service_pb2.GetGoalRequest(name=name))).goal  # type: ignore[no-any-return]
+    return (await fleet.goals.GetGoal(goal_service_pb2.GetGoalRequest(name=name))).goal  # type: ignore[no-any-return]  # the stubs do not say what a call returns
 
 
 async def drop(fleet: Fleet, folder: Path, file: str, text: str) -> str:

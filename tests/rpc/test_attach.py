@@ -99,7 +99,7 @@ class Sidecar:
             message = await self.call.read()
         assert message is not grpc.aio.EOF, f"the stream ended: {await self.call.code()} {await self.call.details()}"
         self.ack = max(self.ack, message.seq)
-        return message  # type: ignore[no-any-return]
+        return message  # type: ignore[no-any-return]  # the stubs do not say what a call returns
 
     async def next(self, kind: str) -> attach_pb2.AttachResponse:
         while (message := await self.any()).WhichOneof("body") != kind:
@@ -120,7 +120,7 @@ class Sidecar:
             with contextlib.suppress(grpc.aio.AioRpcError):
                 while await self.call.read() is not grpc.aio.EOF:
                     pass
-            return await self.call.code()  # type: ignore[no-any-return]
+            return await self.call.code()  # type: ignore[no-any-return]  # the stubs do not say what a call returns
 
     async def problem(self) -> errors.Problem:
         async with asyncio.timeout(PATIENCE_S):
@@ -451,7 +451,7 @@ async def test_a_stream_that_is_cut_during_its_first_write_ends_with_its_status(
         stream.fail(errors.Exhausted("no", reason="SLOW_READER"))
         return stream
 
-    house.stage.sessions.open = cut  # type: ignore[method-assign]
+    house.stage.sessions.open = cut  # type: ignore[method-assign]  # put in the place of the real one
     sidecar = await house.sidecar()
     await sidecar.hello()
     assert (await sidecar.problem()).reason == "SLOW_READER"
@@ -480,7 +480,7 @@ async def test_nothing_is_acked_before_its_commit(house: Theatre) -> None:
         await gate.wait()
         return await write(fn, essential=essential)
 
-    stage.store.write = slow  # type: ignore[method-assign]
+    stage.store.write = slow  # type: ignore[method-assign]  # put in the place of the real one
     seq = await sidecar.completed(holding)
     await sidecar.send(heartbeat=attach_pb2.Heartbeat(holdings=[proto(holding)]))
     answer = await sidecar.next("desired")  # the report was read before it, and is not stored

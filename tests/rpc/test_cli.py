@@ -66,11 +66,11 @@ def event(position: int, type: str, subject: str = f"tasks/{ID}") -> event_pb2.E
 
 
 def goal(state: int, **fields: Any) -> goal_pb2.Goal:
-    return goal_pb2.Goal(name=f"goals/{ID}", title="t", repo="repos/r", state=state, **fields)  # type: ignore[arg-type]
+    return goal_pb2.Goal(name=f"goals/{ID}", title="t", repo="repos/r", state=state, **fields)  # type: ignore[arg-type]  # a number stands for its name
 
 
 def task(state: int, **fields: Any) -> task_pb2.Task:
-    return task_pb2.Task(name=f"tasks/{ID}", spec=task_pb2.TaskSpec(title="t"), state=state, **fields)  # type: ignore[arg-type]
+    return task_pb2.Task(name=f"tasks/{ID}", spec=task_pb2.TaskSpec(title="t"), state=state, **fields)  # type: ignore[arg-type]  # a number stands for its name
 
 
 TASK = task_service_pb2.CreateTaskResponse(task=task(task_pb2.Task.STATE_QUEUED))
@@ -335,8 +335,8 @@ def test_the_options_of_a_task_reach_its_spec(hub: FakeHub, run):
     )
     assert run(*words.split()).exit_code == 0
     want = task_pb2.TaskSpec(
-        title="title", instructions="text", command="make", repo="repos/r", kind=1, lane=1, tier=1, delivery=3,  # type: ignore[arg-type]
-        checks=[task_pb2.Check(run="a"), task_pb2.Check(run="b")], depends_on=[f"tasks/{ID}"], dependency_policy=2,  # type: ignore[arg-type]
+        title="title", instructions="text", command="make", repo="repos/r", kind=1, lane=1, tier=1, delivery=3,  # type: ignore[arg-type]  # a number stands for its name
+        checks=[task_pb2.Check(run="a"), task_pb2.Check(run="b")], depends_on=[f"tasks/{ID}"], dependency_policy=2,  # type: ignore[arg-type]  # a number stands for its name
         requirement=task_pb2.Requirement(capabilities=["gpu"], executor="shell", agent="agents/a-1"),
         labels={"os": "linux"}, attempts_max=2, start_time=timestamp_pb2.Timestamp(seconds=1798761600),
         queue_deadline=timestamp_pb2.Timestamp(seconds=1798848000),
@@ -368,7 +368,7 @@ def test_a_threshold_is_given_in_the_unit_of_its_rule(unit: str, text: str, thre
     words = f"alert set r --threshold {text} --hold 1m --cooldown 2h --severity critical --disable --etag 3"
     assert run(*words.split()).exit_code == 0
     (asked,) = hub.asked("HubService/UpdateAlertRule")
-    want = alert_pb2.AlertRule(name="alertRules/r", threshold=threshold, severity=2, etag="3")  # type: ignore[arg-type]
+    want = alert_pb2.AlertRule(name="alertRules/r", threshold=threshold, severity=2, etag="3")  # type: ignore[arg-type]  # a number stands for its name
     want.hold_duration.seconds, want.cooldown_duration.seconds = 60, 7_200
     assert asked.alert_rule == want
     fields = ["cooldown_duration", "enabled", "hold_duration", "severity", "threshold"]
@@ -580,7 +580,7 @@ def test_a_stream_that_falls_silent_is_opened_again(hub: FakeHub, run, monkeypat
 
 
 def test_submit_with_wait_follows_the_goal_it_filed(hub: FakeHub, run):
-    finding = goal_pb2.Finding(rule="OVERLAP", field="tasks[0]", message="they meet", severity=2)  # type: ignore[arg-type]
+    finding = goal_pb2.Finding(rule="OVERLAP", field="tasks[0]", message="they meet", severity=2)  # type: ignore[arg-type]  # a number stands for its name
     hub.answers = {
         "HubService/GetHub": HUB,
         "GoalService/CreateGoal": goal_service_pb2.CreateGoalResponse(goal=goal(2), findings=[finding]),
@@ -595,7 +595,7 @@ def test_submit_with_wait_follows_the_goal_it_filed(hub: FakeHub, run):
 
 def test_lint_ends_with_1_only_for_errors(hub: FakeHub, run):
     for severity, code in ((1, Code.REFUSED), (2, Code.OK)):
-        finding = goal_pb2.Finding(rule="CYCLE", severity=severity)  # type: ignore[arg-type]
+        finding = goal_pb2.Finding(rule="CYCLE", severity=severity)  # type: ignore[arg-type]  # a number stands for its name
         hub.answers["GoalService/LintPlan"] = goal_service_pb2.LintPlanResponse(findings=[finding])
         assert run("plan", "lint", "-", stdin=GOAL).exit_code == code
 

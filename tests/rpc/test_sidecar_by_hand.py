@@ -23,7 +23,7 @@ PATIENCE_S = 60.0
 _Servicer: Any = task_service_pb2_grpc.TaskServiceServicer
 
 
-class Tasks(_Servicer):  # type: ignore[misc]
+class Tasks(_Servicer):  # type: ignore[misc]  # its base is chosen at run time
     """A hub that has one task to claim."""
 
     def __init__(self, origin: gitrepo.Origin) -> None:
@@ -32,7 +32,7 @@ class Tasks(_Servicer):  # type: ignore[misc]
         self.problem: errors.Problem | None = None
         self._repo = task_service_pb2.RepoAccess(name="repos/demo", url=str(origin.path), default_branch="main")
 
-    async def ClaimTask(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def ClaimTask(self, request: Any, context: Any) -> Any:  # noqa: N802  # the contract's name
         if self.problem is not None:
             raise self.problem
         self.claims.append(request)
@@ -44,7 +44,7 @@ class Tasks(_Servicer):  # type: ignore[misc]
             holding=proto(HELD), task=task_pb2.Task(name=request.name, spec=spec), repo=self._repo
         )
 
-    async def ReportTask(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def ReportTask(self, request: Any, context: Any) -> Any:  # noqa: N802  # the contract's name
         self.reports.append(request)
         state = task_pb2.Task.STATE_SUCCEEDED
         return task_service_pb2.ReportTaskResponse(task=task_pb2.Task(name=request.holding.task, state=state))

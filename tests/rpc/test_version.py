@@ -20,7 +20,7 @@ assert version.VERSION.startswith("0.2."), "choose others: they are meant to be 
 
 async def agent_of(caller: hubs.Caller, name: str = "ada") -> agent_pb2.Agent:
     reply = await caller.agents.GetAgent(agent_service_pb2.GetAgentRequest(name=f"agents/{name}"))
-    return reply.agent  # type: ignore[no-any-return]
+    return reply.agent  # type: ignore[no-any-return]  # the stubs do not say what a call returns
 
 
 async def refused_hello(caller: hubs.Caller, said: str) -> errors.Problem:
@@ -169,4 +169,4 @@ def shown(at: float) -> timestamp_pb2.Timestamp:
 async def clocks(caller: hubs.Caller) -> hub_pb2.Diagnosis:
     reply = await caller.hubs.DiagnoseHub(hub_service_pb2.DiagnoseHubRequest())
     (found,) = [one for one in reply.diagnoses if one.probe == "clock.agents"]
-    return found  # type: ignore[no-any-return]
+    return found  # type: ignore[no-any-return]  # the stubs do not say what a call returns

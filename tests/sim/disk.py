@@ -259,7 +259,7 @@ class SimStore(front.Front):
         def make(environment: Any, deliver: Any) -> SimWriter:
             made = SimWriter.__new__(SimWriter)
             made.process, made.disk = process, disk
-            made.__init__(environment, deliver)  # type: ignore[misc]
+            made.__init__(environment, deliver)  # type: ignore[misc]  # made without its class's own call
             return made
 
         with mock.patch.object(front, "Writer", make):
@@ -277,7 +277,7 @@ class SimStore(front.Front):
 
     def doom(self, waited_for: Any, how: str) -> None:
         """Do this to the write whose caller waits for that future."""
-        self._writer.doomed[id(waited_for)] = how  # type: ignore[attr-defined]
+        self._writer.doomed[id(waited_for)] = how  # type: ignore[attr-defined]  # beyond what its protocol says
 
     async def write(self, fn: Any, *, essential: bool = False) -> Any:
         if self._process.dead:
@@ -297,7 +297,7 @@ class SimStore(front.Front):
 
     async def close(self) -> None:
         self._closed = True
-        while not self._writer.idle or self.undelivered:  # type: ignore[attr-defined]  # noqa: ASYNC110
+        while not self._writer.idle or self.undelivered:  # type: ignore[attr-defined]  # noqa: ASYNC110  # nothing tells of it
             await asyncio.sleep(0.01)
 
     def _deliver(self, outcomes: list[writer.Outcome], events: list[Event]) -> None:

@@ -181,7 +181,7 @@ class HubProcess(Process):
         self.server.listening = False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_S):
-                while self.server.open:  # noqa: ASYNC110
+                while self.server.open:  # noqa: ASYNC110  # nothing tells of it
                     await asyncio.sleep(0.05)
         self.server.stop()
         self.supervisor.stop()
@@ -227,7 +227,7 @@ class HubProcess(Process):
     @property
     def at_rest(self) -> bool:
         """Is no write queued or under way?"""
-        return bool(self.disk_store._writer.idle)  # type: ignore[attr-defined]
+        return bool(self.disk_store._writer.idle)  # type: ignore[attr-defined]  # beyond what its protocol says
 
     def disk_is_good(self) -> bool:
         """Does its disk take what it writes, at the usual pace?"""

@@ -119,7 +119,7 @@ class _Timer(asyncio.TimerHandle):
         self._scheduled = True
 
 
-class VirtualLoop(_Loop):  # type: ignore[misc]
+class VirtualLoop(_Loop):  # type: ignore[misc]  # its base is chosen at run time
     """The loop."""
 
     def __init__(self, dice: Dice, *, interrupt_every: float = 0.0, shuffle: float = 0.0) -> None:
@@ -285,7 +285,7 @@ class VirtualLoop(_Loop):  # type: ignore[misc]
         self._task_count += 1
         task = SimTask.__new__(SimTask)
         task.number = self._task_count
-        task.__init__(coro, loop=self, context=context)  # type: ignore[misc]
+        task.__init__(coro, loop=self, context=context)  # type: ignore[misc]  # made without its class's own call
         owner = (context.get(OWNER) if context is not None else OWNER.get()) or None
         if owner is not None:
             owner.began(task)

@@ -106,7 +106,7 @@ class Server:
             async def continuation(_details: Any) -> Any:
                 return given
 
-            self._wrapped[method] = await self._gate.intercept_service(continuation, _Details(method))  # type: ignore[arg-type]
+            self._wrapped[method] = await self._gate.intercept_service(continuation, _Details(method))  # type: ignore[arg-type]  # stands in for it
         return self._wrapped[method]
 
     def expect(self, call: Call) -> None:

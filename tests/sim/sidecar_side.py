@@ -105,7 +105,7 @@ class SimHands:
             if roll() < world.chance("hands.breach"):  # of the contract: the hub does not take such a report in
                 world.fault("hands.breach", self._process.name)
                 reason = "no reason of any kind"
-            failure = Failure(reason=reason, message="as the dice said", attribution=attribution)  # type: ignore[arg-type]
+            failure = Failure(reason=reason, message="as the dice said", attribution=attribution)  # type: ignore[arg-type]  # stands in for it
             return NotDone(failure=failure, wip_ref=_wip(assignment))
         lies = roll() < world.chance("hands.lie")
         if lies:
@@ -147,7 +147,7 @@ class SidecarProcess(Process):
             dial=lambda: SimChannel(world.net, self),  # type: ignore[arg-type, return-value]
             metadata=lambda: (("agent", machine.name), ("name", machine.name)),
             worker=SimHands(self),
-            journal=self.journal,  # type: ignore[arg-type]
+            journal=self.journal,  # type: ignore[arg-type]  # stands in for it
             load=lambda holdings: agent_pb2.Load(holdings=holdings),
             time=self.clock,
             rng=world.dice("sidecar", machine.name, world.number(f"sidecar {machine.name}")),
@@ -219,7 +219,7 @@ def _done(assignment: Assignment, agent: str, *, lies: bool) -> Done:
             verdict="pass",
             output_sha256="",
             output_tail="",
-            phase=phase,  # type: ignore[arg-type]
+            phase=phase,  # type: ignore[arg-type]  # stands in for it
         )
         for check in assignment.checks
     ]

@@ -197,7 +197,7 @@ def _bury(world: World) -> None:
     """Let nothing of a run be found by the garbage collector in the next one."""
     loop = world.loop
     for task in [task for task in asyncio.all_tasks(loop) if not task.done()]:
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # beyond what its protocol says
     loop.crashes.clear()
     asyncio.set_event_loop(None)
     loop.close()

@@ -128,7 +128,7 @@ class Strikes:
         kind = self._dice.choices(can, [WEIGHTS[one] for one in can])[0]
         do: Callable[[_Where], float] = getattr(self, f"_{kind}")
         if kind == "late" or (kind not in DOOMS and self._dice.random() < 0.5):
-            self._world.loop.marked[where.task.number] = lambda: self._do(kind, do, where)  # type: ignore[attr-defined]
+            self._world.loop.marked[where.task.number] = lambda: self._do(kind, do, where)  # type: ignore[attr-defined]  # beyond what its protocol says
         else:
             self._do(kind, do, where)
 
@@ -177,7 +177,7 @@ class Strikes:
         from tests.sim.hub_side import HubProcess
 
         assert isinstance(where.process, HubProcess)
-        where.process.disk_store.doom(where.task._fut_waiter, how)  # type: ignore[attr-defined]
+        where.process.disk_store.doom(where.task._fut_waiter, how)  # type: ignore[attr-defined]  # beyond what its protocol says
         return 0.0
 
     def _refuse(self, where: _Where) -> float:

@@ -77,7 +77,7 @@ async def test_places_see_through_generators_and_their_steps():
 
     for wait in (follow, step):
         task = asyncio.create_task(wait())
-        while not held._task:  # noqa: ASYNC110
+        while not held._task:  # noqa: ASYNC110  # nothing tells of it
             await asyncio.sleep(0)
         assert place_of(task).startswith("kit/leash.py:")
         assert len(places.codes(task.get_coro())) >= 3

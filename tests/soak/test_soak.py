@@ -49,4 +49,4 @@ async def test_a_hub_that_leaks_is_found_out(tmp_path: Path):
 def test_what_is_kept_turns_over_within_the_steady_part(minutes: float):
     """Else it could not be steady."""
     brief = run._brief(minutes * 60)
-    assert brief["retention_events_s"] <= minutes * 60 * run.STEADY_SHARE  # type: ignore[operator]
+    assert brief["retention_events_s"] <= minutes * 60 * run.STEADY_SHARE  # type: ignore[operator]  # it is a number

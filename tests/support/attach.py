@@ -152,7 +152,7 @@ def assign(held: Holding, **spec: Any) -> attach_pb2.Assign:
 _Servicer: Any = agent_service_pb2_grpc.AgentServiceServicer
 
 
-class Hub(_Servicer):  # type: ignore[misc]
+class Hub(_Servicer):  # type: ignore[misc]  # its base is chosen at run time
     """A hub whose streams the test plays. Every message is checked against the contract, as the real one does."""
 
     def __init__(self) -> None:
@@ -167,14 +167,14 @@ class Hub(_Servicer):  # type: ignore[misc]
         async with asyncio.timeout(PATIENCE_S):
             return await self._lines.get()
 
-    async def EnrollAgent(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def EnrollAgent(self, request: Any, context: Any) -> Any:  # noqa: N802  # the contract's name
         self.enrolment_requests.append(request)
         answer = self.enrolments.pop(0)
         if isinstance(answer, errors.Problem):
             raise answer
         return answer
 
-    async def Attach(self, requests: Any, context: Any) -> None:  # noqa: N802
+    async def Attach(self, requests: Any, context: Any) -> None:  # noqa: N802  # the contract's name
         self.metadata.append(dict(context.invocation_metadata()))
         line = Line()
         self._lines.put_nowait(line)

@@ -29,7 +29,7 @@ class SpanReceiver(trace_service_pb2_grpc.TraceServiceServicer):
         #: All so far: which program (service.name/service.instance.id) told which span.
         self.told: list[tuple[str, trace_pb2.Span]] = []
 
-    def Export(self, request, context):  # noqa: N802
+    def Export(self, request, context):  # noqa: N802  # the contract's name
         for resource in request.resource_spans:
             who = {one.key: one.value.string_value for one in resource.resource.attributes}
             for span in (span for scope in resource.scope_spans for span in scope.spans):
@@ -48,7 +48,7 @@ class Receiver(metrics_service_pb2_grpc.MetricsServiceServicer):
         self.pushes: queue.Queue[Push] = queue.Queue()
         self.traced = SpanReceiver()
 
-    def Export(self, request, context):  # noqa: N802
+    def Export(self, request, context):  # noqa: N802  # the contract's name
         self.pushes.put(request)
         return metrics_service_pb2.ExportMetricsServiceResponse()
 

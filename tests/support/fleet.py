@@ -158,19 +158,19 @@ class Fleet:
 
     async def task(self, name: str) -> task_pb2.Task:
         """A task with its attempts."""
-        return (await self.tasks.GetTask(task_service_pb2.GetTaskRequest(name=name))).task  # type: ignore[no-any-return]
+        return (await self.tasks.GetTask(task_service_pb2.GetTaskRequest(name=name))).task  # type: ignore[no-any-return]  # the stubs do not say what a call returns
 
     async def agent(self, agent: str) -> agent_pb2.Agent:
         """An agent as it is now. Raises NotFound."""
         request = agent_service_pb2.GetAgentRequest(name=f"agents/{agent}")
         try:
-            return (await self.agents.GetAgent(request)).agent  # type: ignore[no-any-return]
+            return (await self.agents.GetAgent(request)).agent  # type: ignore[no-any-return]  # the stubs do not say what a call returns
         except grpc.aio.AioRpcError as error:
             raise status.from_rpc_error(error) from error
 
     async def stats(self) -> hub_pb2.Stats:
         """The hub's figures."""
-        return (await self.hubs.GetStats(hub_service_pb2.GetStatsRequest())).stats  # type: ignore[no-any-return]
+        return (await self.hubs.GetStats(hub_service_pb2.GetStatsRequest())).stats  # type: ignore[no-any-return]  # the stubs do not say what a call returns
 
     # Waiting
 

@@ -137,7 +137,7 @@ class Post:
         async with asyncio.timeout(PATIENCE_S):
             return await self.came.get()
 
-    async def handle_DATA(self, server: Any, session: Any, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, server: Any, session: Any, envelope: Envelope) -> str:  # noqa: N802  # aiosmtpd's name
         if self.answers:
             return self.answers.pop(0)
         message = message_from_bytes(cast("bytes", envelope.content), policy=policy.default)

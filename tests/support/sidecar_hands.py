@@ -36,7 +36,7 @@ def assignment(**changed: Any) -> Assignment:
 
 def check(run: str, *, id: str = "c1", expect: str = "any", timeout_s: float = 10.0) -> Check:
     """A check."""
-    return Check(id=id, run=run, timeout_s=timeout_s, expect_on_base=expect)  # type: ignore[arg-type]
+    return Check(id=id, run=run, timeout_s=timeout_s, expect_on_base=expect)  # type: ignore[arg-type]  # stands in for it
 
 
 def settings(work_dir: Path, **changed: Any) -> RunnerSettings:
@@ -77,7 +77,7 @@ async def not_done(runner_: Runner, task: Assignment, control: Control | None = 
 async def until(holds: Callable[[], bool]) -> None:
     """Return when `holds` says so: for what another process does, which can signal nothing else."""
     async with asyncio.timeout(PATIENCE_S):
-        while not holds():  # noqa: ASYNC110
+        while not holds():  # noqa: ASYNC110  # nothing tells of it
             await asyncio.sleep(0.005)
 
 

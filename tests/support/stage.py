@@ -90,7 +90,7 @@ class Stage:
     async def enrol(self, *names: str) -> None:
         now = self.clock.now()
         for name in names:
-            await self.do(lambda txn, name=name: txn.agents.put(Agent(id=name, created_at=now)))  # type: ignore[misc]
+            await self.do(lambda txn, name=name: txn.agents.put(Agent(id=name, created_at=now)))  # type: ignore[misc]  # mypy types no default of a lambda
 
     async def online(self, name: str, **changes: Any) -> Any:
         """An agent with an open stream; gives the stream."""

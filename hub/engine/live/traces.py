@@ -86,7 +86,7 @@ class Traces:
         position = self._spans.pushed = max(after, last - REPLAY_MAX)
         before = len(self._spans) + self._spans.dropped
         while position < last:
-            chunk = store.read(lambda reader, after=position: reader.events(after=after, limit=CHUNK))  # type: ignore[misc]
+            chunk = store.read(lambda reader, after=position: reader.events(after=after, limit=CHUNK))  # type: ignore[misc]  # mypy types no default of a lambda
             if not chunk:
                 break
             self._committed(chunk)

@@ -29,7 +29,7 @@ async def jump(lab: Lab) -> str:
     for file in files.values():
         clocked.set_offset(file, 0.0)
     real = lab._command
-    lab._command = lambda node: _with_clock(real(node), str(files[node]))  # type: ignore[method-assign]
+    lab._command = lambda node: _with_clock(real(node), str(files[node]))  # type: ignore[method-assign]  # put in the place of the real one
     await lab.start_hub(engine_lease_s=LEASE_S, engine_heartbeat_s=0.3)
     await lab.start_sidecars("ada", "grace", slots=4)
     gate = lab.root / "gate"

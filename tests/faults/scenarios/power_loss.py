@@ -30,7 +30,7 @@ async def cut_the_power(lab: Lab) -> str:
     log, store = lab.root / "writes", lab.data / "store" / "data.mdb"
     preload = ["env", f"LD_PRELOAD={image.build(lab.root)}", f"POWER_FILE={store}", f"POWER_LOG={log}"]
     real = lab._command
-    lab._command = lambda node: [*(preload if node == "hub" else []), *real(node)]  # type: ignore[method-assign]
+    lab._command = lambda node: [*(preload if node == "hub" else []), *real(node)]  # type: ignore[method-assign]  # put in the place of the real one
     await lab.start_hub(store_map_first_bytes=1 << 20)
     await lab.start_sidecars("ada", slots=4)
     sizes: dict[str, int] = {}  # of the record at the moment of each ack, by request id

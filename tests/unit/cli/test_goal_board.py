@@ -22,7 +22,7 @@ def goal(*ids: str, **fields: Any) -> goal_pb2.Goal:
 
 
 def picture(goal: goal_pb2.Goal, tasks: list[task_pb2.Task]) -> str:
-    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115  # it lives as long as the console
     with console.file:
         console.print(goal_board.board(goal, tasks))
     return console.export_text()

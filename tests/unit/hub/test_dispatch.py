@@ -147,12 +147,12 @@ async def test_a_dispatch_that_fails_gives_all_its_slots_back(stage: Stage) -> N
     async def full(fn: Any, *, essential: bool = False) -> Any:
         raise errors.Exhausted("the store is full", reason="STORE_FULL")
 
-    stage.store.write = full  # type: ignore[method-assign]
+    stage.store.write = full  # type: ignore[method-assign]  # put in the place of the real one
     assert await stage.dispatch() == 0
     seat = stage.dispatcher.fleet.seat("a1")
     assert seat.reserved == 0
     assert stage.dispatcher.prospects(seat, 1) is None  # reports bring no next task while the store takes none
-    stage.store.write = write  # type: ignore[method-assign]
+    stage.store.write = write  # type: ignore[method-assign]  # put in the place of the real one
     assert await stage.dispatch() == 2
 
 
@@ -305,7 +305,7 @@ async def test_a_head_that_all_refused_does_not_livelock_those_behind_it(stage: 
     await stage.submit(agent="a2")
     heads = await file_many(stage, 5)
     for id in heads:
-        await stage.do(lambda txn, id=id: _refused(txn, id, ("a1",)))  # type: ignore[misc]
+        await stage.do(lambda txn, id=id: _refused(txn, id, ("a1",)))  # type: ignore[misc]  # mypy types no default of a lambda
     behind = await file_many(stage, 1)
     assert await stage.dispatch() == 1
     assert stage.task(behind[0]).agent == "a1"

@@ -490,5 +490,5 @@ def test_a_release_keeps_its_place_and_a_retry_goes_to_the_end(bench: Bench) -> 
 def test_records_are_not_changed_in_place(bench: Bench) -> None:
     task = bench.submit()
     with pytest.raises(AttributeError):
-        task.state = State.DEAD  # type: ignore[misc]
+        task.state = State.DEAD  # type: ignore[misc]  # that it is frozen is what is tested
     assert msgspec.structs.replace(task, state=State.DEAD).state is State.DEAD

@@ -52,8 +52,8 @@ async def gone(stage: Stage, *ids: str) -> None:
     """What retention does with tasks that ended long ago."""
     now = stage.clock.now()
     for id in ids:
-        await stage.do(lambda txn, id=id: queue.cancel(txn, id, now, actor="test"))  # type: ignore[misc]
-        await stage.do(lambda txn, id=id: queue.delete(txn, id, now, actor="test"))  # type: ignore[misc]
+        await stage.do(lambda txn, id=id: queue.cancel(txn, id, now, actor="test"))  # type: ignore[misc]  # mypy types no default of a lambda
+        await stage.do(lambda txn, id=id: queue.delete(txn, id, now, actor="test"))  # type: ignore[misc]  # mypy types no default of a lambda
 
 
 async def test_invented_requirements_do_not_shut_the_hub_for_ever(stage: Stage) -> None:

@@ -235,10 +235,10 @@ async def test_a_look_at_the_store_between_a_commit_and_its_news_hides_nothing(s
     task = await stage.submit()
     assert Holding(task, 1) in stream.session.told
     told: list[Sequence[Event]] = []
-    listeners, stage.store._listeners = stage.store._listeners, [told.append]  # type: ignore[attr-defined]
+    listeners, stage.store._listeners = stage.store._listeners, [told.append]  # type: ignore[attr-defined]  # beyond what its protocol says
     await stage.do(lambda txn: queue.cancel(txn, task, stage.clock.now(), actor="me"))
     stage.dispatcher.fleet.recount("a1")
-    stage.store._listeners = listeners  # type: ignore[attr-defined]
+    stage.store._listeners = listeners  # type: ignore[attr-defined]  # beyond what its protocol says
     for listener in listeners:
         listener(told[0])
     assert not stream.session.told

@@ -64,7 +64,7 @@ async def test_certificates_are_read_again_for_each_connection(tmp_path, monkeyp
 
 async def test_a_join_key_is_not_sent_over_a_network_in_the_clear(tmp_path):
     class Stub:
-        def EnrollAgent(self, *_args, **_options):  # noqa: N802
+        def EnrollAgent(self, *_args, **_options):  # noqa: N802  # the contract's name
             pytest.fail("the key was sent")
 
     made = settings(hub__address="192.0.2.1:1", hub__join_key="k", agent="a")
