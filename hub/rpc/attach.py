@@ -177,7 +177,7 @@ async def _excuse(stream: Stream, problem: errors.Invalid) -> None:
     anything else ends the stream.
     """
     message = problem.subject
-    if not isinstance(message, attach_pb2.AttachRequest) or not message.seq or not message.report.holding.generation:
+    if not isinstance(message, attach_pb2.AttachRequest) or not message.seq or message.report.holding.generation < 1:
         raise problem
     held = translate.read_holding(message.report.holding)
     log.warning("report.invalid", task=held.task, generation=held.generation, message=problem.message)

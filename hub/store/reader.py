@@ -206,7 +206,7 @@ class OrderedReader:
         return keys.seconds(keys.number_at(found[0], 1)) if found else None
 
     def attempt(self, task: str, generation: int) -> Attempt | None:
-        if generation > keys.GENERATION_MAX:  # a caller may ask for any
+        if not 0 <= generation <= keys.GENERATION_MAX:  # a caller may ask for any
             return None
         key = keys.attempt(task, generation)
         raw = self.kv.get(key)
@@ -217,7 +217,8 @@ class OrderedReader:
         return [codec.ATTEMPT.decode(raw, key) for key, raw in self.kv.items(low, keys.end(low), limit)]
 
     def artifact(self, task: str, generation: int, id: str) -> bytes | None:
-        return self._content(keys.artifact(task, generation, id)) if generation <= keys.GENERATION_MAX else None
+        known = 0 <= generation <= keys.GENERATION_MAX
+        return self._content(keys.artifact(task, generation, id)) if known else None
 
     def counts(self) -> dict[tuple[State, Lane], int]:
         return readable_counts(self.head().counts)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from google.protobuf import message_factory
+from google.protobuf import message_factory, text_format
 
-from agentcom.v1 import goal_pb2, goal_service_pb2, task_pb2, task_service_pb2
+from agentcom.v1 import attach_pb2, goal_pb2, goal_service_pb2, task_pb2, task_service_pb2
 from hub.core import page
 from hub.rpc import reply
 from kit import wire
@@ -35,6 +35,20 @@ def test_a_generation_that_no_key_can_hold_is_an_unknown_one(here, generation):
     asked = samples.likely(f"{SERVICE}GetTaskArtifact", here.names)
     asked.generation = generation
     assert "has no artifact" in refusal(here, f"{SERVICE}GetTaskArtifact", asked)
+
+
+@pytest.mark.parametrize("generation", [-1, -(2**31), -(2**63)])
+def test_a_report_of_a_generation_below_one_ends_the_stream_with_a_reason(here, generation):
+    """Of a task that is there: what breaks the rules otherwise becomes a failure of its holding, and here is none."""
+    hello = text_format.Parse(samples.HELLO, attach_pb2.AttachRequest())
+    report = attach_pb2.AttachRequest(seq=1)
+    task = here.names.of("tasks")[0]
+    report.report.holding.CopyFrom(task_pb2.Holding(task=task, generation=generation))
+    report.report.failed.failure.reason = "NO_CHANGE"
+    error = here.run(world.converse(here.caller.channel, [one.SerializeToString() for one in (hello, report)]))
+    assert error is not None
+    assert not verdict.fault(error)
+    assert "report.holding.generation" in error.details()
 
 
 @pytest.mark.parametrize("cursor", [*messages.CURSORS[2:], None], ids=lambda cursor: repr(cursor)[:12])

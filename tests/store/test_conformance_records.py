@@ -108,6 +108,9 @@ async def test_attempts_of_a_task_are_listed_oldest_first(store: Store) -> None:
     assert store.read(lambda r: r.attempts(task_id(1), limit=2)) == attempts[:2]
     assert store.read(lambda r: r.attempt(task_id(1), 10)) == attempts[3]
     assert store.read(lambda r: r.attempt(task_id(1), 11)) is None
+    for unheard_of in (-1, -(2**63), 2**32):  # a caller may ask for any
+        assert store.read(lambda r, number=unheard_of: r.attempt(task_id(1), number)) is None
+        assert store.read(lambda r, number=unheard_of: r.artifact(task_id(1), number, "diff")) is None
     lost = replace(attempts[0], outcome=AttemptOutcome.LOST)
     await store.write(lambda txn: txn.put_attempt(lost))
     assert store.read(lambda r: r.attempt(task_id(1), 1)) == lost
