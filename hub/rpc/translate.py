@@ -44,6 +44,8 @@ RUN_TIMEOUT_S = 3600.0
 SILENCE_TIMEOUT_S = 600.0
 ATTEMPTS_MAX = 3
 _NANOS = 1_000_000_000
+# The first second of the year 1, and the last of 9999: https://protobuf.dev/reference/protobuf/google.protobuf/#timestamp
+_TIME_MIN, _TIME_MAX = -62_135_596_800.0, 253_402_300_799.0
 
 
 def write_time(at: float | None, into: timestamp_pb2.Timestamp) -> None:
@@ -55,8 +57,10 @@ def write_time(at: float | None, into: timestamp_pb2.Timestamp) -> None:
 
 
 def read_time(message: timestamp_pb2.Timestamp) -> float:
-    """Seconds since the epoch. Ask HasField first where absent means something."""
-    return (message.seconds * _NANOS + message.nanos) / _NANOS
+    """Seconds since the epoch, within the bounds of what a Timestamp means: what is stored must be told again. Ask
+    HasField first where absent means something.
+    """
+    return min(max((message.seconds * _NANOS + message.nanos) / _NANOS, _TIME_MIN), _TIME_MAX)
 
 
 def write_duration(seconds: float | None, into: duration_pb2.Duration) -> None:

@@ -51,6 +51,14 @@ def test_a_report_of_a_generation_below_one_ends_the_stream_with_a_reason(here, 
     assert "report.holding.generation" in error.details()
 
 
+@pytest.mark.parametrize("field", ["start_time", "queue_deadline"])
+@pytest.mark.parametrize("seconds", [2**63 - 1, 253_402_300_800, -1, -(2**63)])
+def test_a_time_that_no_calendar_has_is_refused_and_nothing_is_filed(here, field, seconds):
+    asked = samples.likely(f"{SERVICE}CreateTask", here.names)
+    getattr(asked.spec, field).seconds = seconds
+    assert f"spec.{field}" in refusal(here, f"{SERVICE}CreateTask", asked)
+
+
 @pytest.mark.parametrize("cursor", [*messages.CURSORS[2:], None], ids=lambda cursor: repr(cursor)[:12])
 def test_a_page_token_with_a_right_hash_and_an_odd_cursor_is_refused_or_leads_to_the_end(here, cursor):
     for path, method in world.METHODS.items():

@@ -391,7 +391,7 @@ class TaskSpec(_message.Message):
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """The soonest it may start. Absent: at once."""
+        """The soonest it may start, before the year 10000. Absent: at once."""
 
     @_builtins.property
     def queue_deadline(self) -> _timestamp_pb2.Timestamp:
