@@ -134,7 +134,7 @@ class Running:
                 raise Failed(f"ended with {self._ended(self.pid)} before {what}: {self.said()[-2_000:]}")
             if time.monotonic() > end:
                 raise Failed(f"after {PATIENCE_S:.0f} s not {what}; so far: {self.said()[-2_000:]}")
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(LOOK_EVERY_S)  # a file that grows tells nobody
 
     def interrupt(self) -> None:
         """Ctrl-C, and its end; 0 and 130 are good ends."""
@@ -146,7 +146,7 @@ class Running:
             if time.monotonic() > end:
                 self._signal(signal.SIGKILL)
                 raise Failed(f"Ctrl-C did not end {self.command!r}: {self.said()[-2_000:]}")
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(LOOK_EVERY_S)  # it is a child of a shell, whose end is not told to us
         code = self._ended(self.pid)
         if code not in (0, 130):
             raise Failed(f"Ctrl-C ended {self.command!r} with exit code {code}: {self.said()[-2_000:]}")

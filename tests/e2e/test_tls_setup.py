@@ -150,7 +150,7 @@ async def until_idle(hub: app.Hub, setup: Setup) -> None:
                 found = (await stub.ListAgents(ask, timeout=PATIENCE_S)).agents
                 if [one.state for one in found] == [agent_pb2.Agent.STATE_IDLE]:
                     return
-                await asyncio.sleep(LOOK_EVERY_S)
+                await asyncio.sleep(LOOK_EVERY_S)  # a list says nothing when it changes
     finally:
         await wire.close()
 

@@ -150,6 +150,14 @@ def test_a_time_is_kept_to_the_microsecond(at):
     assert 0 <= message.nanos < 10**9
 
 
+@given(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**31), 2**31 - 1))
+def test_any_time_that_somebody_sends_can_be_told_again(seconds, nanos):
+    """Sidecars send times, too: one that could not be written would break every list that it is in."""
+    into = timestamp_pb2.Timestamp()
+    translate.write_time(translate.read_time(timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos)), into)
+    into.ToDatetime()
+
+
 @pytest.mark.parametrize("length", [0.0, 0.5, -0.25, 1e-9, 3600.0, -7.5])
 def test_both_parts_of_a_duration_have_one_sign(length):
     message = duration_pb2.Duration()
